@@ -1,0 +1,39 @@
+import type { Signer, StoreCredentials } from '../sigv4/types.ts';
+
+/** One validated IAM policy; its form is `policy.ts`'s own business. */
+export interface Policy {
+  readonly name: string;
+  readonly statements: readonly Statement[];
+}
+
+export interface Statement {
+  readonly effect: 'Allow' | 'Deny';
+  /** Lower-cased patterns such as `s3:getobject`, `s3:*`, `kms:decrypt`. */
+  readonly actions: readonly string[];
+  readonly notActions: boolean;
+  readonly resources: readonly string[];
+  readonly notResources: boolean;
+  readonly conditions: readonly Condition[];
+}
+
+export interface Condition {
+  readonly operator: string;
+  readonly key: string;
+  readonly values: readonly string[];
+}
+
+/** A principal of the data plane or of the admin plane: never of both, unless it says `breakGlass`. */
+export interface Identity extends Signer {
+  readonly name: string;
+  readonly plane: 'data' | 'admin' | 'both';
+  readonly policies: readonly Policy[];
+  /** Store credentials of its own; without them the service's are used. */
+  readonly store?: StoreCredentials;
+}
+
+/** What a policy is asked. Condition values by lower-cased key; a missing one is absent, never empty. */
+export interface AccessRequest {
+  readonly action: string;
+  readonly resource: string;
+  readonly context: Readonly<Record<string, string>>;
+}

@@ -1,0 +1,102 @@
+import type { KeyObject } from 'node:crypto';
+
+/** A key id as the inventory knows it: without mount, prefix or ARN. Anything else never reaches a backend. */
+export const KEY_ID = /^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/;
+
+/**
+ * An encryption context (AWS KMS "Encryption context"): pairs of strings, unique names, byte-sorted by name.
+ * The canonical form and its digest are `sse/context.ts`'s; a backend sees the 32-byte digest only.
+ */
+export type EncryptionContext = readonly (readonly [name: string, value: string])[];
+
+/** A data key as a backend makes it. The plaintext never was a string and is held as a KeyObject only. */
+export interface DataKey {
+  /** 32 bytes. */
+  readonly key: KeyObject;
+  /** Opaque to everybody but the backend; ASCII or raw bytes, at most 400. */
+  readonly wrapped: Buffer;
+  /** Version of the KMS key that wrapped it, from 1. */
+  readonly version: number;
+}
+
+export interface BackendKey {
+  readonly keyId: string;
+  readonly latestVersion: number;
+  readonly minDecryptionVersion: number;
+  readonly createdAt?: string;
+}
+
+/** What a backend can do beyond the two calls of the data path; a missing one is answered with 501. */
+export interface BackendCapabilities {
+  readonly createKey: boolean;
+  readonly rotateKey: boolean;
+  readonly rewrap: boolean;
+  readonly listKeys: boolean;
+}
+
+/**
+ * A KMS backend. Errors: ServiceError `KMS.NotFoundException` (no such key), `InternalError` with reason
+ * `integrity:kms-unwrap` (wrong context, tampered or lost version: permanent, never an outage), `AccessDenied` with
+ * reason `kms-denied` (the KMS refused us), `SlowDown` (throttled), `ServiceUnavailable` with reason
+ * `kms-unavailable` (timeout, sealed, unreachable; the only ones that a soft-expired cache entry may cover).
+ * `context` is the 32-byte context digest and is cryptographically bound: unwrap with another one must fail.
+ * Every call honours `signal` and a total timeout of its own, retries included.
+ */
+export interface KmsBackend {
+  readonly kind: string;
+  readonly capabilities: BackendCapabilities;
+  generateDataKey(keyId: string, context: Buffer, signal?: AbortSignal): Promise<DataKey>;
+  unwrap(keyId: string, wrapped: Buffer, context: Buffer, signal?: AbortSignal): Promise<KeyObject>;
+  /** The KMS key version that wrapped these bytes, read from their form alone. */
+  wrappedVersion(wrapped: Buffer): number;
+  /** Refuses (ServiceError ValidationException, reason `key-unfit`) a key that is exportable, not context-bound … */
+  describeKey(keyId: string, signal?: AbortSignal): Promise<BackendKey>;
+  listKeys?(signal?: AbortSignal): Promise<readonly string[]>;
+  createKey?(keyId: string, signal?: AbortSignal): Promise<BackendKey>;
+  rotateKey?(keyId: string, signal?: AbortSignal): Promise<BackendKey>;
+  rewrap?(keyId: string, wrapped: Buffer, context: Buffer, signal?: AbortSignal): Promise<Buffer>;
+  /** Cheap reachability and credential check, for health and configure. Throws what the data path would. */
+  check(signal?: AbortSignal): Promise<void>;
+  /** Drops connections, timers, tokens. */
+  close(): Promise<void>;
+}
+
+/** A data key in use, with what the audit record and the envelope need to say of it. */
+export interface KeyInUse {
+  readonly key: KeyObject;
+  readonly wrapped: Buffer;
+  readonly keyId: string;
+  readonly version: number;
+  readonly cacheHit: boolean;
+}
+
+/** A bucket whose bucket key (AWS "S3 Bucket Keys") is asked for. */
+export interface BucketKeyScope {
+  /** base64url of the 16-byte bucket id. */
+  readonly bucketId: string;
+}
+
+/**
+ * What the data plane asks of the key service. Throws ServiceUnavailable with Retry-After while it is not Running,
+ * and the errors of KmsBackend and of the key's state (`KMS.DisabledException`, `KMS.KMSInvalidStateException`).
+ */
+export interface KeyService {
+  /** Resolves a key id, key ARN, alias name or alias ARN to a usable key id; undefined means the default key. */
+  resolve(reference: string | undefined): Promise<string>;
+  /** The SSE-S3 service key's id. */
+  readonly sseS3KeyId: () => string;
+  /** The full ARN with which answers name a key. */
+  arn(keyId: string): string;
+  /** A new data key, or the current bucket key of the scope. `context` is the digest of the context it is bound to. */
+  generate(keyId: string, context: Buffer, bucketKey?: BucketKeyScope): Promise<KeyInUse>;
+  /** Unwraps through the cache. `keyId` and `wrapped` must come from an envelope whose tag has verified. */
+  unwrap(keyId: string, wrapped: Buffer, context: Buffer): Promise<KeyInUse>;
+  /**
+   * The epoch of the service: a number that stop, reconfigure, rotate and purge change. A commit that used a key
+   * compares the epoch that it began in with `assertRunning`, which throws 503 when the service was stopped since.
+   */
+  epoch(): number;
+  assertRunning(epoch: number): void;
+  /** Aborts when the service is stopped in `abort` mode (or a drain's limit has passed). */
+  readonly stopping: AbortSignal;
+}

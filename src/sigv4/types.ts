@@ -1,0 +1,63 @@
+import type { KeyObject } from 'node:crypto';
+
+/** The head of a request as it came over the wire: nothing decoded, nothing normalised. */
+export interface RequestHead {
+  readonly method: string;
+  /** Request target: path and query exactly as received (under a mount this is Express's `originalUrl`). */
+  readonly target: string;
+  /** Node's `rawHeaders`: name, value, name, value … */
+  readonly rawHeaders: readonly string[];
+}
+
+/** What verification needs of an identity; the caller's own type extends it. */
+export interface Signer {
+  readonly accessKeyId: string;
+  /** HMAC key over the bytes `AWS4` ‖ secret access key. */
+  readonly secret: KeyObject;
+}
+
+/** What `x-amz-content-sha256` says of the body. */
+export type PayloadMode =
+  | { readonly kind: 'sha256'; readonly digest: string }
+  | { readonly kind: 'unsigned' }
+  | { readonly kind: 'signed-chunks'; readonly trailer: boolean }
+  | { readonly kind: 'unsigned-trailer' };
+
+/** The request after verification: the only form in which a handler sees one. */
+export interface VerifiedRequest {
+  readonly method: string;
+  /** Raw, still percent-encoded path, without the query. */
+  readonly path: string;
+  /** Decoded query parameters, without the authentication's own; names are unique. */
+  readonly query: ReadonlyMap<string, string>;
+  /** Lower-cased headers. `x-amz-*` query parameters of a presigned URL are merged in (a checksum in the query is not). */
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+declare const verified: unique symbol;
+
+/** Proof that a request's signature was checked. `verify` is its only maker; every handler demands one. */
+export interface Verified<I extends Signer = Signer> {
+  readonly [verified]: true;
+  readonly identity: I;
+  readonly request: VerifiedRequest;
+  readonly payload: PayloadMode;
+  /** Plaintext bytes of the body: Content-Length, or `x-amz-decoded-content-length` for chunked modes; 0 without a body. */
+  readonly contentLength: number;
+  readonly auth: 'header' | 'presigned';
+  readonly region: string;
+  readonly service: string;
+}
+
+/** Takes the body's wire bytes in, gives the payload's bytes out, and throws a ServiceError at the first mismatch. */
+export interface PayloadReader {
+  /** Feeds wire bytes; calls `emit` with payload bytes (slices of `chunk` or of buffers solely its own). */
+  push(chunk: Buffer, emit: (payload: Buffer) => void): void;
+  /** End of the wire body. Throws unless every hash, signature and length holds. Returns the verified trailers, lower-cased. */
+  finish(): Readonly<Record<string, string>>;
+}
+
+/** Credentials with which the gateway signs towards a store. */
+export interface StoreCredentials extends Signer {
+  readonly sessionToken?: string;
+}
