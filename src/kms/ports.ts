@@ -3,12 +3,6 @@ import type { KeyObject } from 'node:crypto';
 /** A key id as the inventory knows it: without mount, prefix or ARN. Anything else never reaches a backend. */
 export const KEY_ID = /^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/;
 
-/**
- * An encryption context (AWS KMS "Encryption context"): pairs of strings, unique names, byte-sorted by name.
- * The canonical form and its digest are `sse/context.ts`'s; a backend sees the 32-byte digest only.
- */
-export type EncryptionContext = readonly (readonly [name: string, value: string])[];
-
 /** A data key as a backend makes it. The plaintext never was a string and is held as a KeyObject only. */
 export interface DataKey {
   /** 32 bytes. */
@@ -99,4 +93,44 @@ export interface KeyService {
   assertRunning(epoch: number): void;
   /** Aborts when the service is stopped in `abort` mode (or a drain's limit has passed). */
   readonly stopping: AbortSignal;
+}
+
+export type ServiceState = 'NotConfigured' | 'Stopped' | 'Starting' | 'Running' | 'Stopping' | 'Error';
+
+/** What `/kms/stop` may be told (kms:ServiceControl). */
+export interface StopRequest {
+  readonly reason: string;
+  /** The administrator's principal. */
+  readonly by: string;
+  /** `drain`: streams in flight may finish for `drainSeconds`; `abort`: they end at once. */
+  readonly streams: 'drain' | 'abort';
+  readonly drainSeconds: number;
+  /** `managed`: SSE-S3 and SSE-KMS; `all`: every object operation. */
+  readonly scope: 'managed' | 'all';
+}
+
+/** What a stop or start achieved: `durable` is false while the control store has not taken it (kms/stop is then 503). */
+export interface Applied {
+  readonly state: ServiceState;
+  readonly applied: 'local' | 'cluster';
+  readonly durable: boolean;
+  readonly generation: number;
+}
+
+/** The administrator's side of the key service; the admin face adds nothing but HTTP, policy and audit. */
+export interface ServiceControl {
+  readonly state: () => ServiceState;
+  /** States, backend, health, cache figures, generation, stop reason: JSON without secrets. */
+  status(): Promise<Readonly<Record<string, unknown>>>;
+  /** The configuration in force, secrets shown as `{"set": true|false}` only. */
+  config(): Readonly<Record<string, unknown>>;
+  /** Validates, builds and proves the candidate, persists, swaps. A failure leaves the running service as it was. */
+  configure(body: unknown, by: string): Promise<Applied>;
+  reconfigure(body: unknown, by: string): Promise<Applied>;
+  start(by: string): Promise<Applied>;
+  stop(request: StopRequest): Promise<Applied>;
+  clearCache(by: string): Promise<{ readonly dropped: number }>;
+  /** True while a stop of scope `all` holds. */
+  readonly frozen: () => boolean;
+  close(): Promise<void>;
 }
