@@ -1,0 +1,69 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Audit, AuditEntry } from '../audit.ts';
+import type { EnvelopeKeys } from '../control/envelope-keys.ts';
+import type { BucketDirectory, BucketRecord } from '../control/buckets.ts';
+import type { Identity } from '../iam/types.ts';
+import type { KeyService } from '../kms/ports.ts';
+import type { Operation } from '../s3/operation.ts';
+import type { Verified } from '../sigv4/types.ts';
+import type { StoreClient } from '../store/port.ts';
+
+/** Solely-owned random bytes; the caller may wipe or give them away. */
+export type Entropy = (bytes: number) => Buffer;
+
+/** What the gateway is made of. Built once at start; nothing in it changes afterwards but through its own methods. */
+export interface Rooms {
+  readonly store: StoreClient;
+  readonly keys: KeyService & { frozen(): boolean };
+  readonly buckets: BucketDirectory;
+  readonly envelopeKeys: EnvelopeKeys;
+  readonly realmId: Buffer;
+  readonly audit: Audit;
+  readonly entropy: Entropy;
+  readonly clock: () => Date;
+  readonly settings: GatewaySettings;
+}
+
+export interface GatewaySettings {
+  readonly region: string;
+  readonly systemBucket: string;
+  readonly baseHosts: readonly string[];
+  /** SSE-C over plain HTTP: a development setting, never a default. */
+  readonly allowInsecureSseC: boolean;
+  readonly metadataIntegrity: 'enforce' | 'report';
+}
+
+/** One request on its way: verified, parsed, authorised. Handlers get nothing less. */
+export interface Exchange<O extends Operation = Operation> {
+  readonly op: O;
+  readonly caller: Verified<Identity>;
+  readonly rooms: Rooms;
+  readonly entry: AuditEntry;
+  readonly body: RequestBody;
+  /** The connection is encrypted, as far as we or a trusted proxy can say. */
+  readonly secure: boolean;
+  /** Aborts when the client has gone. */
+  readonly signal: AbortSignal;
+}
+
+/** An exchange about a bucket whose record is known. */
+export interface BucketExchange<O extends Operation = Operation> extends Exchange<O> {
+  readonly bucket: BucketRecord;
+}
+
+/** The body of the request as it comes from the wire. Nobody reads it before the head has verified. */
+export interface RequestBody {
+  readonly req: IncomingMessage;
+  /** Sends `100 Continue` if the client waits for it and nobody did yet (RFC 9110 section 10.1.1). */
+  accept(): void;
+}
+
+/** An answer. `stream` writes a body of its own after the head. */
+export interface Reply {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: string | Buffer;
+  readonly stream?: (res: ServerResponse) => Promise<void>;
+}
+
+export type Handler<O extends Operation> = (exchange: Exchange<O>) => Promise<Reply>;
