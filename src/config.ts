@@ -7,7 +7,7 @@ import { masterKeyFrom, readSecretFrom, signingKeyFrom, type Environment, type S
 import { check, nearest, type Problem } from './config/strict.ts';
 
 export type { Config } from './config/schema.ts';
-export { SecretError, type SecretRef } from './config/secrets.ts';
+export type { SecretRef } from './config/secrets.ts';
 
 /** The configuration is refused. Its message gives each field's path and what is expected, never a value. */
 export class ConfigError extends Error {

@@ -1,0 +1,113 @@
+import { z } from 'zod';
+import {
+  accessKeyId,
+  checkReference,
+  issue,
+  region,
+  secretEnv,
+  secretFile,
+  secretRef,
+  variable,
+  type Path,
+} from './fields.ts';
+import { strict } from './strict.ts';
+
+/** Traits may be pinned where the probe may not write; docs of each are at `StoreTraits`. */
+function traits() {
+  const trait = (text: string) => z.boolean().exactOptional().describe(text);
+  return strict({
+    refusesShortBody: trait('Keeps the old object when a body ends before its Content-Length.'),
+    acceptsTrailers: trait('Takes a body with a CRC32 trailer, and verifies it.'),
+    putIfMatch: trait('Honours If-Match on PUT.'),
+    putIfNoneMatch: trait('Honours `If-None-Match: *` on PUT.'),
+    deleteIfMatch: trait('Honours If-Match on DELETE.'),
+    keepsSlashBody: trait('Keeps a body under a key that ends in `/`.'),
+    keepsSlashMetadata: trait('Keeps user metadata under a key that ends in `/`.'),
+  });
+}
+
+const REMOTE = ['endpoint', 'region', 'pathStyle', 'accessKeyId', 'secretFile', 'secretEnv', 'caFile'] as const;
+
+export function store(path: Path) {
+  return strict({
+    embedded: strict({ directory: path().describe('Folder of the objects; made when it is missing.') })
+      .exactOptional()
+      .describe('The embedded development store, instead of an endpoint. Not for production.'),
+    endpoint: z
+      .string()
+      .refine(isOrigin, 'expected http(s)://host[:port] without user, path or query')
+      .exactOptional()
+      .describe('URL of the store. Required unless embedded.'),
+    region: region().exactOptional().describe('Region to sign with towards the store (`us-east-1`).'),
+    pathStyle: z.boolean().exactOptional().describe('Address buckets in the path, not in the host name (true).'),
+    accessKeyId: accessKeyId().exactOptional().describe("The service's own access key at the store."),
+    secretFile: secretFile(path),
+    secretEnv: secretEnv(),
+    caFile: path().exactOptional().describe('PEM file with the certificate authorities of the store.'),
+    systemBucket: z
+      .string()
+      .regex(/^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$/, 'expected a bucket name of [a-z0-9-], 3 to 63 characters')
+      .default('s3sse-system')
+      .describe("The gateway's own bucket at the store; clients never see it."),
+    traits: traits().prefault({}).describe('Pins what the store is known to do; the others are probed.'),
+  })
+    .check((ctx) => {
+      const given = REMOTE.filter((field) => field in ctx.value);
+      if (ctx.value.embedded !== undefined) {
+        for (const field of given) issue(ctx.issues, ctx.value, [field], 'has no meaning beside embedded');
+        return;
+      }
+      if (ctx.value.endpoint === undefined) issue(ctx.issues, ctx.value, ['endpoint'], 'is required, or embedded');
+      if (ctx.value.accessKeyId === undefined) issue(ctx.issues, ctx.value, ['accessKeyId'], 'is required');
+      checkReference(ctx.issues, ctx.value, 'secretFile', 'secretEnv');
+    })
+    .transform(({ embedded, endpoint, systemBucket, traits: pins, ...rest }) => {
+      if (embedded !== undefined) return { kind: 'embedded' as const, ...embedded, systemBucket, traits: pins };
+      return {
+        kind: 's3' as const,
+        endpoint: endpoint ?? '',
+        region: rest.region ?? 'us-east-1',
+        pathStyle: rest.pathStyle ?? true,
+        accessKeyId: rest.accessKeyId ?? '',
+        secret: secretRef(rest.secretFile, rest.secretEnv),
+        ...(rest.caFile === undefined ? {} : { caFile: rest.caFile }),
+        systemBucket,
+        traits: pins,
+      };
+    });
+}
+
+export function control(path: Path) {
+  return strict({
+    directory: path().describe('Folder of the control store, made by `init` only; 0700.'),
+    masterKeyFile: path()
+      .exactOptional()
+      .describe(
+        'File with the master key (32 bytes raw, hex or base64); 0600. Exactly one of masterKeyFile and masterKeyEnv.',
+      ),
+    masterKeyEnv: variable().exactOptional().describe('Environment variable with the master key.'),
+    markerFile: path()
+      .exactOptional()
+      .describe('The local stop marker (`stopped.json` beside the directory); never inside the directory.'),
+  })
+    .check((ctx) => {
+      const { directory, markerFile } = ctx.value;
+      checkReference(ctx.issues, ctx.value, 'masterKeyFile', 'masterKeyEnv');
+      if (markerFile?.startsWith(`${directory}/`) === true) {
+        issue(ctx.issues, ctx.value, ['markerFile'], 'must lie outside of control.directory');
+      }
+    })
+    .transform(({ directory, masterKeyFile, masterKeyEnv, markerFile }) => ({
+      directory,
+      masterKey: secretRef(masterKeyFile, masterKeyEnv),
+      // Beside, not inside: it must be writable when the control store is not.
+      markerFile: markerFile ?? `${directory}.stopped.json`,
+    }));
+}
+
+function isOrigin(text: string): boolean {
+  if (text.length > 512 || !URL.canParse(text)) return false;
+  const url = new URL(text);
+  if (!/^https?:$/.test(url.protocol)) return false;
+  return url.username === '' && url.password === '' && url.pathname === '/' && !/[?#]/.test(text);
+}
