@@ -134,3 +134,54 @@ export interface ServiceControl {
   readonly frozen: () => boolean;
   close(): Promise<void>;
 }
+
+/** What the factory of a backend is given beside its section of the configuration. */
+export interface BackendDeps {
+  /** Milliseconds since the epoch. */
+  readonly clock: () => number;
+  /** The bytes of an environment variable, read by config.ts; solely the receiver's, who wipes them. */
+  readonly environment: (name: string) => Buffer | undefined;
+  readonly development: boolean;
+  readonly log?: KmsLog;
+}
+
+/** Events and classes only; never a message from outside, never a secret. */
+export type KmsLog = (event: string, fields?: Readonly<Record<string, string | number | boolean>>) => void;
+
+/** Counters of the key service; prom-client stands behind them in metrics.ts. */
+export interface KmsMetrics {
+  cacheHit(): void;
+  cacheMiss(): void;
+  cacheLoad(): void;
+  cacheEvicted(count: number): void;
+  cacheStaleHit(): void;
+  cacheSize(size: number): void;
+  /** `outcome` is `success` or a ServiceError's code. */
+  backendCall(operation: string, outcome: string, seconds: number): void;
+  /** Calls that wait for their turn at the KMS. */
+  queued(depth: number): void;
+}
+
+export type KeyState = 'Enabled' | 'Disabled' | 'PendingDeletion';
+
+export interface KeyDescription {
+  readonly keyId: string;
+  readonly arn: string;
+  readonly state: KeyState;
+  readonly latestVersion: number;
+  readonly createdAt: string;
+  readonly deletionDate?: string;
+  readonly description?: string;
+}
+
+/** Administration of keys; each change ends bucket keys and purges what was cached under the key. */
+export interface KeyAdministration {
+  listKeys(): Promise<readonly KeyDescription[]>;
+  describeKey(reference: string): Promise<KeyDescription>;
+  createKey(keyId: string, description?: string): Promise<KeyDescription>;
+  rotateKey(reference: string): Promise<KeyDescription>;
+  enableKey(reference: string): Promise<KeyDescription>;
+  disableKey(reference: string): Promise<KeyDescription>;
+  scheduleDeletion(reference: string, days: number): Promise<KeyDescription>;
+  cancelDeletion(reference: string): Promise<KeyDescription>;
+}
