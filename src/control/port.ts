@@ -13,6 +13,8 @@ export interface Stored {
 }
 
 export interface ControlStore {
+  /** True where `secrets/*` is kept sealed: only there may a configuration carry an inline secret. */
+  readonly keepsSecrets?: boolean;
   /** Reads a record. Throws ServiceError ServiceUnavailable (reason `control-store`) when it cannot be read. */
   get(name: string): Promise<Stored>;
   /** The names of live records that begin with `prefix` (which ends in `/`), sorted. */
@@ -41,6 +43,10 @@ export const records = {
   bucketKey: (bucketId: string, keyId: string) => `bucket-keys/${bucketId}/${keyId}`,
   keys: 'keys/',
   key: (keyId: string) => `keys/${keyId}`,
+  secret: (name: string) => `secrets/${name}`,
   aliases: 'aliases/',
   alias: (name: string) => `aliases/${name}`,
 } as const;
+
+/** Records whose values are secrets: sealed under the master key, or on a path of their own that no person may read. */
+export const SEALED_PREFIXES = ['envelope-keys/', 'secrets/'] as const;
