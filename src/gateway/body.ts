@@ -1,0 +1,81 @@
+import type { IncomingMessage } from 'node:http';
+import { ServiceError } from '../errors.ts';
+import type { PayloadReader } from '../sigv4/types.ts';
+
+/** Where payload bytes go: false asks for a pause until `drained` resolves. */
+export interface PayloadSink {
+  write(payload: Buffer): boolean;
+  drained(): Promise<void>;
+}
+
+/**
+ * Reads the wire body through `reader` into `sink`, with back-pressure, and returns the verified trailers.
+ * Rejects with what the reader or the sink threw, or IncompleteBody when the client went away; the rest of the body
+ * is then left unread. Plain listeners: streams' iterators and transforms cost as much as the encryption.
+ */
+export function pumpBody(
+  req: IncomingMessage,
+  reader: PayloadReader,
+  sink: PayloadSink,
+): Promise<Readonly<Record<string, string>>> {
+  return new Promise((resolve, reject) => {
+    let flowing = true;
+    const settle = (finish: () => void): void => {
+      req.off('data', onData).off('end', onEnd).off('close', onClose).off('error', onClose);
+      finish();
+    };
+    const fail = (err: unknown): void => {
+      settle(() => {
+        req.pause();
+        reject(err instanceof Error ? err : new ServiceError('InternalError', { cause: err }));
+      });
+    };
+    const emit = (payload: Buffer): void => {
+      if (!sink.write(payload)) flowing = false;
+    };
+    const onData = (chunk: Buffer): void => {
+      try {
+        reader.push(chunk, emit);
+      } catch (err) {
+        fail(err);
+        return;
+      }
+      if (flowing) return;
+      req.pause();
+      flowing = true;
+      sink.drained().then(() => req.resume(), fail);
+    };
+    const onEnd = (): void => {
+      settle(() => {
+        try {
+          resolve(reader.finish());
+        } catch (err) {
+          reject(err as Error);
+        }
+      });
+    };
+    const onClose = (): void => fail(new ServiceError('IncompleteBody', { reason: 'client-gone' }));
+    req.on('data', onData).on('end', onEnd).on('close', onClose).on('error', onClose);
+  });
+}
+
+/** A small body, whole. Throws MaxMessageLengthExceeded above `limit` bytes. */
+export async function collectBody(req: IncomingMessage, reader: PayloadReader, limit: number): Promise<CollectedBody> {
+  const parts: Buffer[] = [];
+  let length = 0;
+  const trailers = await pumpBody(req, reader, {
+    write: (payload) => {
+      length += payload.length;
+      if (length > limit) throw new ServiceError('MaxMessageLengthExceeded');
+      parts.push(payload);
+      return true;
+    },
+    drained: () => Promise.resolve(),
+  });
+  return { bytes: parts.length === 1 && parts[0] ? parts[0] : Buffer.concat(parts), trailers };
+}
+
+export interface CollectedBody {
+  readonly bytes: Buffer;
+  readonly trailers: Readonly<Record<string, string>>;
+}
