@@ -51,6 +51,11 @@ export const ERRORS = {
   'KMS.NotFoundException': { status: 400, message: 'The KMS key could not be found.' },
   KeyTooLongError: { status: 400, message: 'Your key is too long.' },
   MalformedPolicy: { status: 400, message: 'The policy is not valid.' },
+  MalformedTrailerError: {
+    status: 400,
+    message:
+      'The request contained trailing data that was not well-formed or did not conform to our published schema.',
+  },
   MalformedXML: {
     status: 400,
     message: 'The XML that you provided was not well formed or did not validate against our published schema.',

@@ -34,6 +34,18 @@ export interface VerifiedRequest {
   readonly headers: Readonly<Record<string, string>>;
 }
 
+/** Where a chain of chunk signatures begins (AWS "Signature calculations for the Authorization header: chunked upload"). */
+export interface ChunkSeed {
+  /** Derived for one day, region and service; signs chunks and nothing else here. */
+  readonly signingKey: KeyObject;
+  /** `20130524T000000Z` */
+  readonly timestamp: string;
+  /** `20130524/us-east-1/s3/aws4_request` */
+  readonly scope: string;
+  /** The request's own signature, in hex. */
+  readonly signature: string;
+}
+
 declare const verified: unique symbol;
 
 /** Proof that a request's signature was checked. `verify` is its only maker; every handler demands one. */
@@ -45,13 +57,20 @@ export interface Verified<I extends Signer = Signer> {
   /** Plaintext bytes of the body: Content-Length, or `x-amz-decoded-content-length` for chunked modes; 0 without a body. */
   readonly contentLength: number;
   readonly auth: 'header' | 'presigned';
+  readonly seed: ChunkSeed;
   readonly region: string;
   readonly service: string;
 }
 
-/** Takes the body's wire bytes in, gives the payload's bytes out, and throws a ServiceError at the first mismatch. */
+/**
+ * Takes the body's wire bytes in, gives the payload's bytes out, and throws a ServiceError at the first mismatch.
+ * What was emitted counts for nothing until `finish` has returned: the caller commits after it, never before.
+ */
 export interface PayloadReader {
-  /** Feeds wire bytes; calls `emit` with payload bytes (slices of `chunk` or of buffers solely its own). */
+  /**
+   * Feeds wire bytes; calls `emit` with payload bytes. They are slices of this `chunk` or of one pushed earlier (a signed
+   * chunk is held until its signature verifies), so the caller neither reuses nor releases what it has pushed.
+   */
   push(chunk: Buffer, emit: (payload: Buffer) => void): void;
   /** End of the wire body. Throws unless every hash, signature and length holds. Returns the verified trailers, lower-cased. */
   finish(): Readonly<Record<string, string>>;

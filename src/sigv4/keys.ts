@@ -1,0 +1,50 @@
+import { createHmac, type KeyObject } from 'node:crypto';
+import { LRUCache } from 'lru-cache';
+import { takeKey } from '../bytes.ts';
+import type { Signer } from './types.ts';
+
+/** What a signature is good for: one day, one region, one service. */
+export interface Scope {
+  /** `20130524` */
+  readonly date: string;
+  readonly region: string;
+  readonly service: string;
+}
+
+export function scopeString(scope: Scope): string {
+  return `${scope.date}/${scope.region}/${scope.service}/aws4_request`;
+}
+
+/** Derived signing keys, bounded in number. The four HMACs of the derivation cost more than the rest of a verification. */
+export interface SigningKeys {
+  of(signer: Signer, scope: Scope): KeyObject;
+}
+
+interface Entry {
+  /** A rotated secret under the same access key id is another KeyObject: the old signing key is then of no use. */
+  readonly secret: KeyObject;
+  readonly signingKey: KeyObject;
+}
+
+export function createSigningKeys(limit: number): SigningKeys {
+  const entries = new LRUCache<string, Entry>({ max: limit });
+  return {
+    of(signer, scope) {
+      const id = `${signer.accessKeyId}/${scope.date}/${scope.region}/${scope.service}`;
+      const known = entries.get(id);
+      if (known?.secret === signer.secret) return known.signingKey;
+      const signingKey = deriveSigningKey(signer.secret, scope);
+      entries.set(id, { secret: signer.secret, signingKey });
+      return signingKey;
+    },
+  };
+}
+
+/** SigV4, "Derive a signing key": HMAC over date, region, service and the constant `aws4_request`, one within the other. */
+export function deriveSigningKey(secret: KeyObject, scope: Scope): KeyObject {
+  let key: KeyObject = secret;
+  for (const part of [scope.date, scope.region, scope.service, 'aws4_request']) {
+    key = takeKey(createHmac('sha256', key).update(part).digest());
+  }
+  return key;
+}
