@@ -1,14 +1,16 @@
-import { Agent as HttpAgent, request as httpRequest, type ClientRequest } from 'node:http';
+import { Agent as HttpAgent, request as httpRequest } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
-import { encodeKey, encodeQuery } from '../sigv4/encode.ts';
+import { hash } from 'node:crypto';
+import { EMPTY_SHA256 } from '../sigv4/canonical.ts';
+import { encodeKey } from '../sigv4/encode.ts';
+import { plainFraming, signedFraming, trailerFraming, type BodyFraming } from '../sigv4/framing.ts';
+import { createSigner, type SignedRequest } from '../sigv4/sign.ts';
 import type { StoreCredentials } from '../sigv4/types.ts';
 import { locator, type Address } from './address.ts';
 import { createConnections } from './connections.ts';
 import { aborted, misuse, unreachable } from './faults.ts';
-import { plainFraming } from './framing.ts';
 import type { StoreClient, StoreRequest, StoreResponse, StoreTraits } from './port.ts';
 import { Exchange } from './response.ts';
-import { headSigner, sha256 } from './signing.ts';
 import { DEFAULT_TIMEOUTS, type StoreTimeouts } from './timeouts.ts';
 import { HttpUpload } from './upload.ts';
 
@@ -28,11 +30,14 @@ export interface StoreClientOptions {
   readonly connections?: number;
 }
 
-interface Head {
+interface Head extends SignedRequest {
   readonly address: Address;
-  /** Path and query, as signed. */
-  readonly target: string;
-  readonly headers: Record<string, string>;
+}
+
+/** The end of the body must be part of the message where the store keeps bodies that were cut off (docs of the traits). */
+export function framingFor(traits: StoreTraits, length: number): BodyFraming {
+  if (traits.refusesShortBody) return plainFraming(length);
+  return traits.acceptsTrailers ? trailerFraming(length) : signedFraming(length);
 }
 
 /** A request that asks for something to hold. It is sent once, whatever happens to its connection. */
@@ -43,7 +48,7 @@ function conditional(headers: Readonly<Record<string, string>> = {}): boolean {
 export function createStoreClient(options: StoreClientOptions): StoreClient {
   const timeouts: StoreTimeouts = { ...DEFAULT_TIMEOUTS, ...options.timeouts };
   const locate = locator(options.endpoint, options.pathStyle);
-  const sign = headSigner(options.region, options.clock);
+  const signer = createSigner({ region: options.region, service: 's3' });
   const connections = createConnections(timeouts, options);
   const secure = options.endpoint.protocol === 'https:';
   const agentOptions = {
@@ -54,26 +59,30 @@ export function createStoreClient(options: StoreClientOptions): StoreClient {
   };
   const agent = secure ? new HttpsAgent({ ...agentOptions, ...options.tls }) : new HttpAgent(agentOptions);
 
-  const headOf = (request: StoreRequest, extra: Readonly<Record<string, string>>): Head => {
+  const headOf = (request: StoreRequest, headers: Readonly<Record<string, string>>, payloadHash: string): Head => {
     const address = locate(request, encodeKey);
-    const query = encodeQuery(request.query ?? []);
-    const headers = sign({
+    const signed = signer.sign({
       method: request.method,
       host: address.host,
       path: address.path,
-      query,
-      headers: { ...request.headers, ...extra },
+      ...(request.query === undefined ? {} : { query: request.query }),
+      // Stored bytes are wanted as they are stored.
+      headers: { ...headers, 'accept-encoding': 'identity' },
+      payloadHash,
       credentials: request.credentials ?? options.credentials,
+      now: options.clock(),
     });
-    // Unsigned: intermediaries may rewrite it. Stored bytes are wanted as they are stored.
-    headers['accept-encoding'] = 'identity';
-    return { address, target: query === '' ? address.path : `${address.path}?${query}`, headers };
+    return { ...signed, address };
   };
 
   const send = (request: StoreRequest): Promise<StoreResponse> => {
     const { method, body, signal } = request;
     if (signal?.aborted === true) return Promise.reject(aborted(signal.reason));
-    const head = headOf(request, body === undefined ? {} : { 'x-amz-content-sha256': sha256(body) });
+    const head = headOf(
+      request,
+      request.headers ?? {},
+      body === undefined ? EMPTY_SHA256 : hash('sha256', body, 'hex'),
+    );
     const replayable = (method === 'GET' || method === 'HEAD') && !conditional(request.headers);
     const slow = method === 'POST' || request.headers?.['x-amz-copy-source'] !== undefined;
     const dispatch = {
@@ -104,29 +113,31 @@ export function createStoreClient(options: StoreClientOptions): StoreClient {
 
   const upload: StoreClient['upload'] = (request, length) => {
     if (!Number.isSafeInteger(length) || length < 0) throw misuse('a length is a whole number');
-    const framing = plainFraming();
+    const framing = framingFor(options.traits, length);
     // Signed once: a second attempt sends the same head, to which the signatures of chunks are chained.
-    const { address, target, headers } = headOf({ ...request, method: 'PUT' }, framing.headers);
-    headers['content-length'] = String(framing.wireLength(length));
-    const origin = new URL(address.origin);
+    const own = request.headers ?? {};
+    const framed = framing.headers(own);
+    if (own['content-encoding'] === undefined) delete framed['content-encoding'];
+    else framed['content-encoding'] = own['content-encoding'];
+    const head = headOf({ ...request, method: 'PUT' }, framed, framing.payloadHash);
+    const origin = new URL(head.address.origin);
     return new HttpUpload({
       length,
-      framing,
+      frames: framing.begin(head.seed),
+      wireLength: framing.wireLength,
       timeouts,
       signal: request.signal,
       replayable: !conditional(request.headers),
-      open: (expectContinue, fresh): ClientRequest => {
-        if (expectContinue) headers['expect'] = '100-continue';
-        return (secure ? httpsRequest : httpRequest)({
+      open: (expectContinue, fresh) =>
+        (secure ? httpsRequest : httpRequest)({
           hostname: origin.hostname.replace(/^\[|\]$/g, ''),
           port: origin.port,
           method: 'PUT',
-          path: target,
-          headers,
+          path: head.target,
+          headers: expectContinue ? { ...head.headers, expect: '100-continue' } : { ...head.headers },
           agent: fresh ? false : agent,
           ...(secure ? options.tls : {}),
-        });
-      },
+        }),
     });
   };
 

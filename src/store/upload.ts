@@ -1,7 +1,7 @@
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import { release } from '../bytes.ts';
+import type { BodyFrames } from '../sigv4/framing.ts';
 import { aborted, brokenBody, misuse, unreachable } from './faults.ts';
-import type { BodyFraming } from './framing.ts';
 import type { StoreResponse, StoreUpload } from './port.ts';
 import { bodyless, plainHeaders, PushedResponse } from './response.ts';
 import type { StoreTimeouts } from './timeouts.ts';
@@ -15,7 +15,9 @@ export const EXPECT_ABOVE = 1024 * 1024;
 
 export interface UploadParts {
   readonly length: number;
-  readonly framing: BodyFraming;
+  /** The framed body, begun with the seed of the request that `open` sends. */
+  readonly frames: BodyFrames;
+  readonly wireLength: number;
   readonly timeouts: StoreTimeouts;
   readonly signal: AbortSignal | undefined;
   /** A conditional request is never sent twice by itself. */
@@ -42,13 +44,12 @@ export class HttpUpload implements StoreUpload {
   #given = 0;
   #last: Buffer | undefined;
   /** Wire buffers that wait for `100 Continue`. */
-  #queued: Buffer[] = [];
+  #queued: { readonly wire: Buffer; readonly owned: boolean }[] = [];
   #outstanding = 0;
   #endGiven = false;
   #corked = false;
   #waiters: { resolve: () => void; reject: (err: Error) => void }[] = [];
   #timer: NodeJS.Timeout | undefined;
-  readonly #emit = (wire: Buffer): void => this.#send(wire);
   readonly #onAbort = (): void => this.#fail(aborted(this.#parts.signal?.reason));
 
   constructor(parts: UploadParts) {
@@ -80,7 +81,7 @@ export class HttpUpload implements StoreUpload {
     }
     if (bytes.byteLength === 0) return this.#outstanding < HIGH_WATER;
     if (this.#given === this.#parts.length) this.#last = bytes;
-    else this.#parts.framing.push(bytes, this.#emit);
+    else this.#frame(bytes);
     return this.#outstanding < HIGH_WATER;
   }
 
@@ -99,9 +100,9 @@ export class HttpUpload implements StoreUpload {
     }
     this.#endGiven = true;
     if (this.#request === undefined) this.#open();
-    if (this.#last !== undefined) this.#parts.framing.push(this.#last, this.#emit);
+    if (this.#last !== undefined) this.#frame(this.#last);
     this.#last = undefined;
-    this.#parts.framing.finish(this.#emit);
+    for (const wire of this.#parts.frames.end()) this.#send(wire, false);
     if (this.#phase === 'sending') this.#finish();
   }
 
@@ -111,8 +112,7 @@ export class HttpUpload implements StoreUpload {
 
   #open(): void {
     const { timeouts } = this.#parts;
-    const wireLength = this.#parts.framing.wireLength(this.#parts.length);
-    const expect = wireLength > EXPECT_ABOVE;
+    const expect = this.#parts.wireLength > EXPECT_ABOVE;
     let request: ClientRequest;
     try {
       request = this.#parts.open(expect, this.#replayed);
@@ -154,7 +154,7 @@ export class HttpUpload implements StoreUpload {
     this.#phase = 'sending';
     const queued = this.#queued;
     this.#queued = [];
-    for (const wire of queued) this.#transmit(wire);
+    for (const { wire, owned } of queued) this.#transmit(wire, owned);
     if (this.#endGiven) this.#finish();
   }
 
@@ -164,14 +164,19 @@ export class HttpUpload implements StoreUpload {
     this.#request?.end();
   }
 
-  #send(wire: Buffer): void {
-    if (this.#phase === 'answered' || this.#phase === 'failed') return;
-    this.#outstanding += wire.byteLength;
-    if (this.#phase === 'opening') this.#queued.push(wire);
-    else this.#transmit(wire);
+  #frame(payload: Buffer): void {
+    // Only the caller's whole buffer is ours to free: frames also bring shared constants and slices.
+    for (const wire of this.#parts.frames.frame(payload)) this.#send(wire, wire === payload);
   }
 
-  #transmit(wire: Buffer): void {
+  #send(wire: Buffer, owned: boolean): void {
+    if (this.#phase === 'answered' || this.#phase === 'failed') return;
+    this.#outstanding += wire.byteLength;
+    if (this.#phase === 'opening') this.#queued.push({ wire, owned });
+    else this.#transmit(wire, owned);
+  }
+
+  #transmit(wire: Buffer, owned: boolean): void {
     const request = this.#request;
     if (request === undefined) return;
     if (!this.#corked) {
@@ -186,7 +191,7 @@ export class HttpUpload implements StoreUpload {
     const size = wire.byteLength;
     request.write(wire, (err) => {
       // After an error the kernel or the TLS layer may still hold the buffer: the collector takes it.
-      if (err === null || err === undefined) release(wire);
+      if (owned && (err === null || err === undefined)) release(wire);
       this.#outstanding -= size;
       if (this.#outstanding < LOW_WATER) this.#wake();
     });

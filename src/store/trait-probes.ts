@@ -1,0 +1,145 @@
+import { aborted } from './faults.ts';
+import type { StoreClient, StoreRequest, StoreTraits } from './port.ts';
+
+/** What a probe works with: objects of its own under one prefix of the system bucket, and clients that frame as told. */
+export interface ProbeBench {
+  readonly bucket: string;
+  /** A key of this run. Every key that was named is deleted afterwards. */
+  key(name: string): string;
+  client(traits: Partial<StoreTraits>): StoreClient;
+  pause(ms: number): Promise<void>;
+}
+
+/** True: does what AWS S3 does. False: it does not. A throw: could not be found out. */
+export type Probe = (bench: ProbeBench) => Promise<boolean>;
+
+const OLD = Buffer.from('the object that was there before');
+const CUT_LENGTH = 192 * 1024;
+const CUT_AFTER = 96 * 1024;
+/** A store may commit a moment after it saw the end of the connection. */
+const LATE_COMMIT_MS = [100, 200, 500];
+
+interface Answer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Buffer;
+}
+
+type Call = Omit<StoreRequest, 'bucket'>;
+
+async function call(bench: ProbeBench, request: Call, client = bench.client({})): Promise<Answer> {
+  const response = await client.request({ ...request, bucket: bench.bucket });
+  const body = await response.collect(256 * 1024);
+  return { status: response.status, headers: response.headers, body };
+}
+
+/** A status that says nothing about the trait (no permission, overload, a fault) leaves it unknown. */
+function telling(answer: Answer): Answer {
+  if (answer.status === 401 || answer.status === 403 || answer.status === 429 || answer.status === 503) {
+    throw aborted(`status ${answer.status}`);
+  }
+  return answer;
+}
+
+async function putOld(bench: ProbeBench, key: string): Promise<Answer> {
+  const answer = telling(await call(bench, { method: 'PUT', key, body: OLD }));
+  if (answer.status !== 200) throw aborted(`status ${answer.status}`);
+  return answer;
+}
+
+async function holds(bench: ProbeBench, key: string, body: Buffer): Promise<boolean> {
+  const answer = telling(await call(bench, { method: 'GET', key }));
+  return answer.status === 200 && answer.body.equals(body);
+}
+
+/** Cuts an upload in its middle, as the gateway does when something did not verify. Is the old object still there? */
+async function survivesCut(bench: ProbeBench, key: string, framing: Partial<StoreTraits>): Promise<boolean> {
+  await putOld(bench, key);
+  const upload = bench.client(framing).upload({ bucket: bench.bucket, key }, CUT_LENGTH);
+  for (let sent = 0; sent < CUT_AFTER; sent += 32 * 1024) {
+    if (!upload.write(Buffer.alloc(32 * 1024, 0x5a))) await upload.drained();
+  }
+  // The bytes are to arrive, or there is nothing to cut.
+  await bench.pause(100);
+  upload.destroy();
+  for (const ms of LATE_COMMIT_MS) {
+    await bench.pause(ms);
+    if (!(await holds(bench, key, OLD))) return false;
+  }
+  return true;
+}
+
+export const probeShortBody: Probe = (bench) => survivesCut(bench, bench.key('short-body'), { refusesShortBody: true });
+
+/** A right trailer is taken and leaves no framing behind, a wrong one is refused, and a body without one is not stored. */
+export const probeTrailers: Probe = async (bench) => {
+  const key = bench.key('trailers');
+  const body = Buffer.alloc(CUT_AFTER, 0x33);
+  const client = bench.client({ acceptsTrailers: true });
+  const upload = client.upload({ bucket: bench.bucket, key, headers: { 'x-amz-meta-probe': '1' } }, body.byteLength);
+  upload.write(Buffer.from(body));
+  upload.end();
+  const stored = await upload.response;
+  stored.discard();
+  if (stored.status !== 200) return false;
+  const back = telling(await call(bench, { method: 'GET', key }));
+  if (!back.body.equals(body) || (back.headers['content-encoding'] ?? '').includes('aws-chunked')) return false;
+  const wrong = 'd\r\nanother body.\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n';
+  const refused = await call(
+    bench,
+    {
+      method: 'PUT',
+      key,
+      body: Buffer.from(wrong),
+      headers: {
+        'x-amz-content-sha256': 'STREAMING-UNSIGNED-PAYLOAD-TRAILER',
+        'x-amz-decoded-content-length': '13',
+        'x-amz-trailer': 'x-amz-checksum-crc32',
+        'content-encoding': 'aws-chunked',
+      },
+    },
+    client,
+  );
+  if (refused.status < 400 || !(await holds(bench, key, body))) return false;
+  return survivesCut(bench, key, { acceptsTrailers: true });
+};
+
+export const probePutIfMatch: Probe = async (bench) => {
+  const key = bench.key('if-match');
+  const { headers } = await putOld(bench, key);
+  const etag = headers['etag'];
+  if (etag === undefined) return false;
+  const put = (ifMatch: string): Promise<Answer> =>
+    call(bench, { method: 'PUT', key, body: OLD, headers: { 'if-match': ifMatch } });
+  const wrong = telling(await put('"00000000000000000000000000000000"'));
+  return wrong.status === 412 && (await put(etag)).status === 200;
+};
+
+export const probePutIfNoneMatch: Probe = async (bench) => {
+  const key = bench.key('if-none-match');
+  const put = (): Promise<Answer> => call(bench, { method: 'PUT', key, body: OLD, headers: { 'if-none-match': '*' } });
+  const first = telling(await put());
+  return first.status === 200 && (await put()).status === 412 && holds(bench, key, OLD);
+};
+
+export const probeDeleteIfMatch: Probe = async (bench) => {
+  const key = bench.key('delete-if-match');
+  await putOld(bench, key);
+  const headers = { 'if-match': '"00000000000000000000000000000000"' };
+  const answer = telling(await call(bench, { method: 'DELETE', key, headers }));
+  return answer.status === 412 && holds(bench, key, OLD);
+};
+
+export const probeSlashBody: Probe = async (bench) => {
+  const key = bench.key('body/');
+  const answer = telling(await call(bench, { method: 'PUT', key, body: OLD }));
+  return answer.status === 200 && holds(bench, key, OLD);
+};
+
+export const probeSlashMetadata: Probe = async (bench) => {
+  const key = bench.key('metadata/');
+  const headers = { 'x-amz-meta-probe': 'kept' };
+  const answer = telling(await call(bench, { method: 'PUT', key, body: Buffer.alloc(0), headers }));
+  if (answer.status !== 200) return false;
+  return (await call(bench, { method: 'HEAD', key })).headers['x-amz-meta-probe'] === 'kept';
+};

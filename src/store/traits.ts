@@ -1,0 +1,76 @@
+import type { StoreTraits } from './port.ts';
+import {
+  probeDeleteIfMatch,
+  probePutIfMatch,
+  probePutIfNoneMatch,
+  probeShortBody,
+  probeSlashBody,
+  probeSlashMetadata,
+  probeTrailers,
+  type Probe,
+} from './trait-probes.ts';
+
+export type TraitName = keyof StoreTraits;
+
+export interface TraitRow {
+  readonly name: TraitName;
+  /** What holds while nothing is known. */
+  readonly careful: false;
+  /** What the gateway does when the trait is missing. */
+  readonly missing: string;
+  readonly probe: Probe;
+}
+
+/** One row per trait. Each is true for what AWS S3 does; a missing one makes the gateway do more, or refuse. */
+export const TRAITS: readonly TraitRow[] = [
+  {
+    name: 'refusesShortBody',
+    careful: false,
+    missing: 'bodies are framed so that their end is part of the message: a CRC32 trailer, else signed chunks',
+    probe: probeShortBody,
+  },
+  {
+    name: 'acceptsTrailers',
+    careful: false,
+    missing: 'bodies that need framing go as signed chunks (STREAMING-AWS4-HMAC-SHA256-PAYLOAD)',
+    probe: probeTrailers,
+  },
+  {
+    name: 'putIfMatch',
+    careful: false,
+    missing: 'a PUT with If-Match is 501, never passed over in silence',
+    probe: probePutIfMatch,
+  },
+  {
+    name: 'putIfNoneMatch',
+    careful: false,
+    missing: 'a PUT with If-None-Match is 501, never passed over in silence',
+    probe: probePutIfNoneMatch,
+  },
+  {
+    name: 'deleteIfMatch',
+    careful: false,
+    missing: 'a DELETE with If-Match is 501, never passed over in silence',
+    probe: probeDeleteIfMatch,
+  },
+  {
+    name: 'keepsSlashBody',
+    careful: false,
+    missing: 'a body under a key that ends in / is refused',
+    probe: probeSlashBody,
+  },
+  {
+    name: 'keepsSlashMetadata',
+    careful: false,
+    missing:
+      'a key that ends in / is refused, unless the operator has pinned the trait to false: bare markers are then readable',
+    probe: probeSlashMetadata,
+  },
+];
+
+/** Builds traits of one value per row, so that a new trait cannot be forgotten. */
+export function traitsOf(value: (row: TraitRow) => boolean): StoreTraits {
+  return Object.freeze(Object.fromEntries(TRAITS.map((row) => [row.name, value(row)]))) as unknown as StoreTraits;
+}
+
+export const CAREFUL_TRAITS: StoreTraits = traitsOf((row) => row.careful);
