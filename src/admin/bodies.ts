@@ -1,0 +1,41 @@
+import { z } from 'zod';
+import { JsonError, parseJson } from '../config/json.ts';
+import { check, strict } from '../config/strict.ts';
+import { ServiceError } from '../errors.ts';
+
+/** Nothing, or `{}`. */
+export const noBody = strict({}).optional();
+
+/** A JSON object whose fields are the key service's own business. */
+export const opaqueBody = z.record(z.string(), z.unknown());
+
+/** `POST /kms/stop` (StopRequest). */
+export const stopBody = strict({
+  reason: z.string().trim().min(1, 'expected 1 to 256 characters').max(256, 'expected 1 to 256 characters'),
+  streams: z.enum(['drain', 'abort']).default('drain'),
+  drain_seconds: z.int().min(0).max(3600).default(30),
+  scope: z.enum(['managed', 'all']).default('managed'),
+});
+
+/** Parses a body against its schema. A message names fields and what they must be, never a value. */
+export function parseBody<S extends z.ZodType>(schema: S, bytes: Buffer): z.output<S> {
+  const result = check(schema, bytes.length === 0 ? undefined : parseObject(bytes));
+  if ('value' in result) return result.value;
+  const message = result.problems
+    .slice(0, 8)
+    .map((problem) => (problem.path === '' ? problem.message : `${problem.path}: ${problem.message}`))
+    .join('; ');
+  throw invalid(`The body is not valid: ${message}`);
+}
+
+function parseObject(bytes: Buffer): unknown {
+  try {
+    return parseJson(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes), 16);
+  } catch (err) {
+    throw invalid(`The body is not valid: ${err instanceof JsonError ? err.message : 'not UTF-8'}`);
+  }
+}
+
+function invalid(message: string): ServiceError {
+  return new ServiceError('ValidationException', { message, reason: 'admin-body' });
+}

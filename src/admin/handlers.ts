@@ -1,0 +1,52 @@
+import type { z } from 'zod';
+import { ServiceError } from '../errors.ts';
+import type { Applied } from '../kms/ports.ts';
+import type { opaqueBody, stopBody } from './bodies.ts';
+import type { AdminAnswer, AdminCall } from './types.ts';
+
+type Stop = z.output<typeof stopBody>;
+type Opaque = z.output<typeof opaqueBody>;
+
+export const configure = async ({ service, body, by }: AdminCall<Opaque>) => applied(await service.configure(body, by));
+
+export const reconfigure = async ({ service, body, by }: AdminCall<Opaque>) =>
+  applied(await service.reconfigure(body, by));
+
+export const start = async ({ service, by }: AdminCall) => applied(await service.start(by));
+
+export const stop = async ({ service, body, by }: AdminCall<Stop>) =>
+  applied(
+    await service.stop({
+      reason: body.reason,
+      by,
+      streams: body.streams,
+      drainSeconds: body.drain_seconds,
+      scope: body.scope,
+    }),
+  );
+
+export const status = async ({ service }: AdminCall): Promise<AdminAnswer> => ok(await service.status());
+
+export const config = ({ service }: AdminCall): Promise<AdminAnswer> => Promise.resolve(ok(service.config()));
+
+export const clearCache = async ({ service, by }: AdminCall): Promise<AdminAnswer> => ok(await service.clearCache(by));
+
+/** A route of a later version: refused clearly, after the caller was verified and allowed. */
+export const notImplemented = (): Promise<AdminAnswer> =>
+  Promise.reject(
+    new ServiceError('NotImplemented', { message: 'This route is not implemented.', reason: 'admin-route' }),
+  );
+
+const ok = (body: Readonly<Record<string, unknown>>): AdminAnswer => ({ status: 200, body });
+
+/**
+ * A change that the control store has not taken holds on this node only, and may not survive it: that is no success,
+ * though the change is in force here. It is tried again in the background.
+ */
+function applied({ state, applied: where, durable, generation }: Applied): AdminAnswer {
+  const body = { state, applied: where, durable, generation };
+  if (durable) return ok(body);
+  const message = 'In force on this node; the control store has not taken it yet. It is tried again in the background.';
+  const error = new ServiceError('ServiceUnavailable', { message, reason: 'not-durable' });
+  return { status: error.status, body, error };
+}

@@ -1,0 +1,57 @@
+import type { Audit } from '../audit.ts';
+import type { ServiceError } from '../errors.ts';
+import type { AccessRequest, Identity, Policy } from '../iam/types.ts';
+import type { ServiceControl } from '../kms/ports.ts';
+import type { Metrics } from '../metrics.ts';
+
+/** What the admin face is made of. */
+export interface AdminOptions {
+  readonly service: ServiceControl;
+  readonly identity: (accessKeyId: string) => Identity | undefined;
+  /** Default deny: true only when a policy allows and none denies. */
+  readonly allows: (policies: readonly Policy[], request: AccessRequest) => boolean;
+  readonly audit: Audit;
+  readonly metrics: Metrics;
+  readonly clock: () => Date;
+  /** Accepted in the scope of signatures; the first is the one that errors name. */
+  readonly regions: readonly string[];
+}
+
+/** One call that was verified and allowed, its body parsed. */
+export interface AdminCall<B = unknown> {
+  readonly service: ServiceControl;
+  readonly body: B;
+  /** The administrator's principal. */
+  readonly by: string;
+}
+
+export interface AdminAnswer {
+  readonly status: number;
+  readonly body: Readonly<Record<string, unknown>>;
+  /** An answer that is an error and tells more than one: both are in its body. */
+  readonly error?: ServiceError;
+}
+
+type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+
+/** One row per route: the table is the policy. */
+export interface Row {
+  readonly method: Method;
+  /** `:id` stands for a key's or an alias's name. */
+  readonly path: string;
+  readonly maxBody: number;
+  readonly timeoutMs: number;
+  readonly action: string;
+  /** `service` is `arn:aws:kms:::service`; `key` is `arn:aws:kms:::key/<id>`, `key/*` where the path names none. */
+  readonly resource: 'service' | 'key';
+  /** Goes on when no audit sink takes its intent: what an incident needs first must not wait for a disk. */
+  readonly exempt: boolean;
+  /** Parses the body; throws ValidationException. */
+  readonly parse: (bytes: Buffer) => Parsed;
+}
+
+export interface Parsed {
+  /** An administrator's free text, for the audit record. */
+  readonly note?: string;
+  readonly answer: (call: Omit<AdminCall, 'body'>) => Promise<AdminAnswer>;
+}
