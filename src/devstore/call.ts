@@ -1,4 +1,5 @@
 import { ServiceError } from '../errors.ts';
+import { encodeKey } from '../sigv4/encode.ts';
 import type { VerifiedRequest } from '../sigv4/types.ts';
 import type { Headers } from './conditions.ts';
 import type { DevDisk } from './objects.ts';
@@ -66,7 +67,7 @@ export function nameEncoder(call: Call): (name: string) => string {
   if (type === undefined) return (name) => name;
   if (type !== 'url') throw new ServiceError('InvalidArgument', { message: 'Invalid Encoding Method specified' });
   // AWS leaves the slash as it is.
-  return (name) => encodeURIComponent(name).replaceAll('%2F', '/');
+  return encodeKey;
 }
 
 export function isoTime(time: number): string {

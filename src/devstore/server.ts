@@ -159,7 +159,7 @@ async function send(res: ServerResponse, { status, headers = {}, xml, file }: Re
 
 function sendError(req: IncomingMessage, res: ServerResponse, err: unknown, requestId: string): void {
   const error = asServiceError(err);
-  if (res.headersSent || req.destroyed) {
+  if (res.headersSent || res.destroyed) {
     res.destroy();
     return;
   }

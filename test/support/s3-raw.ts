@@ -201,11 +201,11 @@ export function withSignedChunks(chunks: readonly Buffer[], spoil = -1): Partial
 /** The text of every `<name>` in an XML answer, entities undone. */
 export function xmlTexts(xml: string, name: string): string[] {
   return [...xml.matchAll(new RegExp(`<${name}(?: [^>]*)?>([^<]*)</${name}>`, 'g'))].map((match) =>
-    unescape(match[1] ?? ''),
+    unescapeXml(match[1] ?? ''),
   );
 }
 
-function unescape(text: string): string {
+export function unescapeXml(text: string): string {
   const named: Readonly<Record<string, string>> = { lt: '<', gt: '>', quot: '"', apos: "'", amp: '&' };
   return text.replace(/&(?:#x([0-9a-f]+)|#(\d+)|(\w+));/gi, (whole, hex?: string, decimal?: string, name?: string) =>
     name === undefined ? String.fromCodePoint(hex ? parseInt(hex, 16) : Number(decimal)) : (named[name] ?? whole),
