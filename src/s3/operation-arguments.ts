@@ -1,0 +1,143 @@
+import { ServiceError } from '../errors.ts';
+import { assertNewBucketName } from './names.ts';
+import type { GetObject, ListParameters, Understood } from './operation.ts';
+import { parseRange } from './range.ts';
+import { RESPONSE_OVERRIDES, type OperationRow } from './rows.ts';
+
+export interface Arguments {
+  readonly row: OperationRow;
+  readonly bucket: string;
+  readonly key: string;
+  readonly query: ReadonlyMap<string, string>;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+/** The parsed fields of an understood operation. */
+export function parseArguments(kind: Understood['kind'], args: Arguments): Understood {
+  return PARSERS[kind](args);
+}
+
+/** One parser a kind: an operation without one does not compile. */
+const PARSERS: { readonly [K in Understood['kind']]: (args: Arguments) => Extract<Understood, { kind: K }> } = {
+  ListBuckets: ({ row, query }) => ({
+    kind: 'ListBuckets',
+    row,
+    ...optional('prefix', query.get('prefix')),
+    ...optional('continuationToken', query.get('continuation-token')),
+    ...optional('bucketRegion', query.get('bucket-region')),
+    ...optional('maxBuckets', integer(query, 'max-buckets', 1, 10_000)),
+  }),
+  CreateBucket: ({ row, bucket }) => {
+    assertNewBucketName(bucket);
+    return { kind: 'CreateBucket', row, bucket };
+  },
+  HeadBucket: ({ row, bucket }) => ({ kind: 'HeadBucket', row, bucket }),
+  DeleteBucket: ({ row, bucket }) => ({ kind: 'DeleteBucket', row, bucket }),
+  GetBucketLocation: ({ row, bucket }) => ({ kind: 'GetBucketLocation', row, bucket }),
+  GetBucketEncryption: ({ row, bucket }) => ({ kind: 'GetBucketEncryption', row, bucket }),
+  PutBucketEncryption: ({ row, bucket }) => ({ kind: 'PutBucketEncryption', row, bucket }),
+  DeleteBucketEncryption: ({ row, bucket }) => ({ kind: 'DeleteBucketEncryption', row, bucket }),
+  ListObjects: (args) => ({ kind: 'ListObjects', ...listing(args), marker: args.query.get('marker') ?? '' }),
+  ListObjectsV2: (args) => {
+    const { query } = args;
+    if (query.get('list-type') !== '2') throw invalid('list-type', 'Invalid list type');
+    if (query.get('continuation-token') === '') {
+      throw invalid('continuation-token', 'The continuation token provided is incorrect');
+    }
+    return {
+      kind: 'ListObjectsV2',
+      ...listing(args),
+      ...optional('continuationToken', query.get('continuation-token')),
+      ...optional('startAfter', query.get('start-after')),
+      fetchOwner: query.get('fetch-owner')?.toLowerCase() === 'true',
+    };
+  },
+  ListObjectVersions: (args) => {
+    const { query } = args;
+    const keyMarker = query.get('key-marker') ?? '';
+    const versionIdMarker = query.get('version-id-marker');
+    if (versionIdMarker !== undefined && keyMarker === '') {
+      throw invalid('version-id-marker', 'A version-id marker cannot be specified without a key marker.');
+    }
+    return {
+      kind: 'ListObjectVersions',
+      ...listing(args),
+      keyMarker,
+      ...optional('versionIdMarker', versionIdMarker),
+    };
+  },
+  PutObject: ({ row, bucket, key }) => ({ kind: 'PutObject', row, bucket, key }),
+  GetObject: (args) => ({ kind: 'GetObject', ...read(args) }),
+  HeadObject: (args) => ({ kind: 'HeadObject', ...read(args) }),
+  DeleteObject: ({ row, bucket, key, query }) => ({ kind: 'DeleteObject', row, bucket, key, ...parseVersion(query) }),
+  DeleteObjects: ({ row, bucket }) => ({ kind: 'DeleteObjects', row, bucket }),
+};
+
+function listing({ row, bucket, query }: Arguments): ListParameters {
+  const encodingType = query.get('encoding-type') ?? '';
+  if (encodingType !== '' && encodingType !== 'url') {
+    throw invalid('encoding-type', 'Invalid Encoding Method specified in Request');
+  }
+  return {
+    row,
+    bucket,
+    prefix: query.get('prefix') ?? '',
+    delimiter: query.get('delimiter') ?? '',
+    maxKeys: Math.min(1000, integer(query, 'max-keys', 0, 2_147_483_647) ?? 1000),
+    ...(encodingType === 'url' ? { encodingType } : {}),
+  };
+}
+
+function read({ row, bucket, key, query, headers }: Arguments): Omit<GetObject, 'kind'> {
+  const partNumber = integer(query, 'partNumber', 1, 10_000);
+  if (partNumber !== undefined && headers.range !== undefined) {
+    throw new ServiceError('InvalidRequest', {
+      message: 'Cannot specify both Range header and partNumber query parameter',
+    });
+  }
+  const overrides: Record<string, string> = {};
+  for (const [name, header] of Object.entries(RESPONSE_OVERRIDES)) {
+    const value = query.get(name);
+    if (value === undefined) continue;
+    // What a header cannot hold would split the answer's head (RFC 9110 section 5.5).
+    if (!/^[\t\x20-\x7e\x80-\xff]*$/.test(value)) throw invalid(name, 'Header value cannot be represented.');
+    overrides[header] = value;
+  }
+  return {
+    row,
+    bucket,
+    key,
+    ...parseVersion(query),
+    ...optional('partNumber', partNumber),
+    ...optional('range', parseRange(headers.range)),
+    overrides,
+    checksumMode: headers['x-amz-checksum-mode']?.toUpperCase() === 'ENABLED',
+  };
+}
+
+export function parseVersion(query: ReadonlyMap<string, string>): { readonly versionId?: string } {
+  const versionId = query.get('versionId');
+  if (versionId === undefined) return {};
+  if (versionId === '') throw invalid('versionId', 'Version id cannot be the empty string');
+  // Opaque to us, and copied into requests and answers: what no store issues is refused.
+  if (!/^[\x21-\x7e]{1,1024}$/.test(versionId)) throw invalid('versionId', 'Invalid version id specified');
+  return { versionId };
+}
+
+function integer(query: ReadonlyMap<string, string>, name: string, min: number, max: number): number | undefined {
+  const text = query.get(name);
+  if (text === undefined || text === '') return undefined;
+  const value = /^\d{1,10}$/.test(text) ? Number(text) : NaN;
+  if (!(value >= min && value <= max)) {
+    throw invalid(name, `Argument ${name} must be an integer between ${min} and ${max}`);
+  }
+  return value;
+}
+
+function optional<K extends string, V>(name: K, value: V | undefined): { readonly [N in K]?: V } {
+  return value === undefined ? {} : ({ [name]: value } as { readonly [N in K]?: V });
+}
+
+function invalid(name: string, message: string): ServiceError {
+  return new ServiceError('InvalidArgument', { message, reason: `argument:${name}` });
+}

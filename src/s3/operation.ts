@@ -1,0 +1,132 @@
+import type { RangeSpec } from './range.ts';
+import type { OperationRow } from './rows.ts';
+
+interface Base {
+  readonly row: OperationRow;
+}
+interface OnBucket extends Base {
+  readonly bucket: string;
+}
+interface OnObject extends OnBucket {
+  readonly key: string;
+}
+interface OnVersion extends OnObject {
+  /** A version id or `null`, as the client wrote it. */
+  readonly versionId?: string;
+}
+
+export interface ListBuckets extends Base {
+  readonly kind: 'ListBuckets';
+  readonly prefix?: string;
+  readonly continuationToken?: string;
+  readonly bucketRegion?: string;
+  /** 1..10,000; all of them without it. */
+  readonly maxBuckets?: number;
+}
+export interface CreateBucket extends OnBucket {
+  readonly kind: 'CreateBucket';
+}
+export interface HeadBucket extends OnBucket {
+  readonly kind: 'HeadBucket';
+}
+export interface DeleteBucket extends OnBucket {
+  readonly kind: 'DeleteBucket';
+}
+export interface GetBucketLocation extends OnBucket {
+  readonly kind: 'GetBucketLocation';
+}
+export interface GetBucketEncryption extends OnBucket {
+  readonly kind: 'GetBucketEncryption';
+}
+export interface PutBucketEncryption extends OnBucket {
+  readonly kind: 'PutBucketEncryption';
+}
+export interface DeleteBucketEncryption extends OnBucket {
+  readonly kind: 'DeleteBucketEncryption';
+}
+
+/** What the three listings share. Absent and empty are the same for prefix, delimiter and markers. */
+export interface ListParameters extends OnBucket {
+  readonly prefix: string;
+  readonly delimiter: string;
+  /** 0..1000. */
+  readonly maxKeys: number;
+  readonly encodingType?: 'url';
+}
+export interface ListObjects extends ListParameters {
+  readonly kind: 'ListObjects';
+  readonly marker: string;
+}
+export interface ListObjectsV2 extends ListParameters {
+  readonly kind: 'ListObjectsV2';
+  readonly continuationToken?: string;
+  readonly startAfter?: string;
+  readonly fetchOwner: boolean;
+}
+export interface ListObjectVersions extends ListParameters {
+  readonly kind: 'ListObjectVersions';
+  readonly keyMarker: string;
+  readonly versionIdMarker?: string;
+}
+
+export interface PutObject extends OnObject {
+  readonly kind: 'PutObject';
+}
+interface Read extends OnVersion {
+  readonly range?: RangeSpec;
+  /** 1..10,000. */
+  readonly partNumber?: number;
+  /** Response headers that the client overrides (`response-content-type` …); applied by the gateway, never the store. */
+  readonly overrides: Readonly<Record<string, string>>;
+  /** `x-amz-checksum-mode: ENABLED`. */
+  readonly checksumMode: boolean;
+}
+export interface GetObject extends Read {
+  readonly kind: 'GetObject';
+}
+export interface HeadObject extends Read {
+  readonly kind: 'HeadObject';
+}
+export interface DeleteObject extends OnVersion {
+  readonly kind: 'DeleteObject';
+}
+export interface DeleteObjects extends OnBucket {
+  readonly kind: 'DeleteObjects';
+}
+/** An operation that the store answers by itself, re-signed; `query` is what goes on. */
+export interface Forward extends OnBucket {
+  readonly kind: 'Forward';
+  readonly name: string;
+  readonly key?: string;
+  readonly versionId?: string;
+  readonly query: readonly (readonly [name: string, value: string])[];
+}
+
+export type Operation =
+  | ListBuckets
+  | CreateBucket
+  | HeadBucket
+  | DeleteBucket
+  | GetBucketLocation
+  | GetBucketEncryption
+  | PutBucketEncryption
+  | DeleteBucketEncryption
+  | ListObjects
+  | ListObjectsV2
+  | ListObjectVersions
+  | PutObject
+  | GetObject
+  | HeadObject
+  | DeleteObject
+  | DeleteObjects
+  | Forward;
+
+export type Understood = Exclude<Operation, Forward>;
+
+export interface OperationRequest {
+  readonly method: string;
+  /** Raw, still percent-encoded path, without the query. */
+  readonly path: string;
+  readonly query: ReadonlyMap<string, string>;
+  readonly headers: Readonly<Record<string, string>>;
+}
