@@ -35,7 +35,8 @@ export function readPrivateFile(path: string): Buffer {
   // Without O_NONBLOCK the open of a FIFO would wait for a writer.
   const fd = openFile(path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
-    const { mode, size, ...stat } = fstatSync(fd);
+    const stat = fstatSync(fd);
+    const { mode, size } = stat;
     if (!stat.isFile()) throw new SecretError(`${path} is not a regular file`);
     if ((mode & 0o077) !== 0) throw new SecretError(`${path} is open to group or others; set its mode to 0600`);
     if (size === 0 || size > MAX_SECRET) throw new SecretError(`${path} must hold 1 to ${MAX_SECRET} bytes`);
