@@ -43,7 +43,7 @@ function unknownField(key: string, names: readonly string[]): string {
   const shown = `unknown field "${printable(key)}"`;
   // A secret that was written inline is told where it belongs.
   const reference = names.filter((name) => /(?:secret|masterKey)(?:File|Env)$/.test(name));
-  if (reference.length > 0 && /secret|key|password|token/i.test(key) && nearest(key, names, 2) === undefined) {
+  if (reference.length > 0 && /secret|key|password|token/i.test(key) && misspelled(key, names) === undefined) {
     return `${shown}: secrets are given by reference, by ${reference.join(' or ')}`;
   }
   const suggestion = nearest(key, names);
@@ -56,12 +56,18 @@ function printable(text: string): string {
   return text.slice(0, 64).replace(/[^\x20-\x7e]/g, '?');
 }
 
-/** The name that a misspelled one most likely meant: case and separators aside, within `limit` edits. */
-export function nearest(name: string, names: readonly string[], limit = 3): string | undefined {
-  const plain = (text: string) => text.slice(0, 64).toLowerCase().replace(/[_-]/g, '');
+const plain = (text: string) => text.slice(0, 64).toLowerCase().replace(/[_-]/g, '');
+
+/** The name that a misspelled one most likely meant: case and separators aside, cut short, or a few edits away. */
+export function nearest(name: string, names: readonly string[]): string | undefined {
+  const cut = plain(name).length < 4 ? undefined : names.find((candidate) => plain(candidate).startsWith(plain(name)));
+  return misspelled(name, names) ?? cut;
+}
+
+function misspelled(name: string, names: readonly string[]): string | undefined {
   const wanted = plain(name);
   let best: string | undefined;
-  let least = Math.min(limit, Math.ceil(wanted.length / 3)) + 1;
+  let least = Math.min(3, Math.ceil(wanted.length / 3)) + 1;
   for (const candidate of names) {
     const distance = editDistance(wanted, plain(candidate));
     if (distance < least) [best, least] = [candidate, distance];
