@@ -43,7 +43,7 @@ function unknownField(key: string, names: readonly string[]): string {
   const shown = `unknown field "${printable(key)}"`;
   // A secret that was written inline is told where it belongs.
   const reference = names.filter((name) => /(?:secret|masterKey)(?:File|Env)$/.test(name));
-  if (reference.length > 0 && /secret|key|password|token/i.test(key) && misspelled(key, names) === undefined) {
+  if (reference.length > 0 && /secret|key|password|token/i.test(key) && misspelled(key, names, 2) === undefined) {
     return `${shown}: secrets are given by reference, by ${reference.join(' or ')}`;
   }
   const suggestion = nearest(key, names);
@@ -64,10 +64,10 @@ export function nearest(name: string, names: readonly string[]): string | undefi
   return misspelled(name, names) ?? cut;
 }
 
-function misspelled(name: string, names: readonly string[]): string | undefined {
+function misspelled(name: string, names: readonly string[], limit = 3): string | undefined {
   const wanted = plain(name);
   let best: string | undefined;
-  let least = Math.min(3, Math.ceil(wanted.length / 3)) + 1;
+  let least = Math.min(limit, Math.ceil(wanted.length / 3)) + 1;
   for (const candidate of names) {
     const distance = editDistance(wanted, plain(candidate));
     if (distance < least) [best, least] = [candidate, distance];
