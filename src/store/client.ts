@@ -78,11 +78,10 @@ export function createStoreClient(options: StoreClientOptions): StoreClient {
   const send = (request: StoreRequest): Promise<StoreResponse> => {
     const { method, body, signal } = request;
     if (signal?.aborted === true) return Promise.reject(aborted(signal.reason));
-    const head = headOf(
-      request,
-      request.headers ?? {},
-      body === undefined ? EMPTY_SHA256 : hash('sha256', body, 'hex'),
-    );
+    // A body that is framed already (the probe's wrong trailer) says so itself.
+    const payloadHash =
+      request.headers?.['x-amz-content-sha256'] ?? (body === undefined ? EMPTY_SHA256 : hash('sha256', body, 'hex'));
+    const head = headOf(request, request.headers ?? {}, payloadHash);
     const replayable = (method === 'GET' || method === 'HEAD') && !conditional(request.headers);
     const slow = method === 'POST' || request.headers?.['x-amz-copy-source'] !== undefined;
     const dispatch = {
@@ -105,7 +104,7 @@ export function createStoreClient(options: StoreClientOptions): StoreClient {
             else reject(unreachable(err));
           },
         });
-        connections.dispatch(dispatch, exchange, fresh);
+        connections.dispatch({ ...dispatch, exchange }, fresh);
       };
       attempt(false);
     });

@@ -1,6 +1,12 @@
 import { Agent, Client, Pool, type Dispatcher } from 'undici';
-import { Exchange } from './response.ts';
+import type { Exchange } from './response.ts';
 import type { StoreTimeouts } from './timeouts.ts';
+
+/** A request and the exchange that it begins. */
+export interface Carried extends Dispatcher.DispatchOptions {
+  readonly origin: string;
+  readonly exchange: Exchange;
+}
 
 /** A connection that knows whether it has served: only such a one can have been closed by the store while it was idle. */
 class CountedClient extends Client {
@@ -11,14 +17,15 @@ class CountedClient extends Client {
     this.on('connect', () => (this.#use.served = false));
   }
 
-  override dispatch(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
-    if (handler instanceof Exchange) handler.connection = this.#use;
+  override dispatch(options: Carried | Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
+    // A pool hands its clients a wrapped handler, but the options as they are.
+    if ('exchange' in options) options.exchange.connection = this.#use;
     return super.dispatch(options, handler);
   }
 }
 
 export interface Connections {
-  dispatch(options: Dispatcher.DispatchOptions & { origin: string }, exchange: Exchange, fresh: boolean): void;
+  dispatch(request: Carried, fresh: boolean): void;
   close(): Promise<void>;
 }
 
@@ -46,13 +53,13 @@ export function createConnections(timeouts: StoreTimeouts, options: ConnectionOp
       }),
   });
   return {
-    dispatch(dispatchOptions, exchange, fresh) {
+    dispatch(request, fresh) {
       if (!fresh) {
-        agent.dispatch(dispatchOptions, exchange);
+        agent.dispatch(request, request.exchange);
         return;
       }
-      const single = new CountedClient(dispatchOptions.origin, clientOptions);
-      single.dispatch({ ...dispatchOptions, reset: true }, exchange);
+      const single = new CountedClient(request.origin, clientOptions);
+      single.dispatch({ ...request, reset: true }, request.exchange);
       void single.close();
     },
     close: () => agent.destroy(),

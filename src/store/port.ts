@@ -52,6 +52,8 @@ export interface StoreUpload {
   destroy(): void;
   /** The store's answer; rejects (ServiceError) when the connection fails first. */
   readonly response: Promise<StoreResponse>;
+  /** The store has answered, maybe before the end: what is written from now on is swallowed, `drained` resolves. */
+  readonly answered: boolean;
 }
 
 export interface StoreClient {
