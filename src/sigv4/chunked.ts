@@ -223,7 +223,7 @@ class ChunkedReader implements PayloadReader {
 const SIGNED_CHUNK = /^(0|[1-9A-Fa-f][0-9A-Fa-f]{0,12});chunk-signature=([0-9a-f]{64})$/;
 const UNSIGNED_CHUNK = /^(0|[1-9A-Fa-f][0-9A-Fa-f]{0,12})$/;
 const TRAILER = /^([A-Za-z0-9-]{1,64}):[ \t]*([A-Za-z0-9+/]{1,128}={0,2})[ \t]*\n?$/;
-const TRAILER_SIGNATURE = /^x-amz-trailer-signature:[ \t]*([0-9a-f]{64})[ \t]*$/i;
+const TRAILER_SIGNATURE = /^x-amz-trailer-signature:[ \t]*([0-9a-f]{64})[ \t]*$/;
 
 function framing(reason: string): ServiceError {
   return new ServiceError('InvalidRequest', {
