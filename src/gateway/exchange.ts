@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Audit, AuditEntry } from '../audit.ts';
 import type { EnvelopeKeys } from '../control/envelope-keys.ts';
-import type { BucketDirectory, BucketRecord } from '../control/buckets.ts';
+import type { BucketRecord, BucketRecords } from '../control/buckets.ts';
 import type { Identity } from '../iam/types.ts';
 import type { KeyService } from '../kms/ports.ts';
 import type { Operation } from '../s3/operation.ts';
@@ -15,7 +15,7 @@ export type Entropy = (bytes: number) => Buffer;
 export interface Rooms {
   readonly store: StoreClient;
   readonly keys: KeyService & { frozen(): boolean };
-  readonly buckets: BucketDirectory;
+  readonly buckets: BucketRecords;
   readonly envelopeKeys: EnvelopeKeys;
   readonly realmId: Buffer;
   readonly audit: Audit;
@@ -26,11 +26,15 @@ export interface Rooms {
 
 export interface GatewaySettings {
   readonly region: string;
+  /** The store's own region, for the LocationConstraint of new buckets. */
+  readonly storeRegion: string;
   readonly systemBucket: string;
   readonly baseHosts: readonly string[];
   /** SSE-C over plain HTTP: a development setting, never a default. */
   readonly allowInsecureSseC: boolean;
   readonly metadataIntegrity: 'enforce' | 'report';
+  /** The operator has pinned that the store loses the metadata of `dir/` markers: bare ones may be read. */
+  readonly bareMarkersReadable: boolean;
 }
 
 /** One request on its way: verified, parsed, authorised. Handlers get nothing less. */
@@ -40,6 +44,10 @@ export interface Exchange<O extends Operation = Operation> {
   readonly rooms: Rooms;
   readonly entry: AuditEntry;
   readonly body: RequestBody;
+  readonly requestId: string;
+  /** The client's address, for policies and the audit. */
+  readonly source: string;
+  readonly now: Date;
   /** The connection is encrypted, as far as we or a trusted proxy can say. */
   readonly secure: boolean;
   /** Aborts when the client has gone. */
@@ -63,7 +71,7 @@ export interface Reply {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: string | Buffer;
-  readonly stream?: (res: ServerResponse) => Promise<void>;
+  readonly stream?: (res: ServerResponse, requestId: string) => Promise<void>;
 }
 
 export type Handler<O extends Operation> = (exchange: Exchange<O>) => Promise<Reply>;

@@ -1,0 +1,65 @@
+import { ServiceError } from '../errors.ts';
+import { evaluate } from '../iam/policy.ts';
+import type { Operation } from '../s3/operation.ts';
+import type { EncryptionContext } from '../sse/context.ts';
+import type { Exchange } from './exchange.ts';
+
+const SSE = 'x-amz-server-side-encryption';
+
+/** Default deny: the operation's action on its resource, by the caller's policies. Asked before anything is looked up. */
+export function authorize(x: Exchange): void {
+  const { row } = x.op;
+  const action = 'versionId' in x.op && x.op.versionId !== undefined ? (row.versionAction ?? row.action) : row.action;
+  demand(x, action, resourceOf(x.op), conditionsOf(x));
+}
+
+/** One object of a DeleteObjects body. */
+export function mayDelete(x: Exchange, bucket: string, key: string, versionId: string | undefined): boolean {
+  const action = versionId === undefined ? 's3:DeleteObject' : 's3:DeleteObjectVersion';
+  return allowed(x, action, `arn:aws:s3:::${bucket}/${key}`, conditionsOf(x));
+}
+
+/** The use of a KMS key (kms:GenerateDataKey, kms:Decrypt), beside the right on the object. */
+export function authorizeKey(x: Exchange, action: string, keyId: string, context: EncryptionContext): void {
+  const conditions = conditionsOf(x);
+  for (const [name, value] of context) conditions[`kms:encryptioncontext:${name.toLowerCase()}`] = value;
+  demand(x, action, x.rooms.keys.arn(keyId), conditions);
+}
+
+function demand(x: Exchange, action: string, resource: string, conditions: Record<string, string>): void {
+  if (!allowed(x, action, resource, conditions)) throw new ServiceError('AccessDenied', { reason: 'policy' });
+}
+
+function allowed(x: Exchange, action: string, resource: string, context: Record<string, string>): boolean {
+  return evaluate(x.caller.identity.policies, { action, resource, context }) === 'allow';
+}
+
+function resourceOf(op: Operation): string {
+  if (!('bucket' in op)) return 'arn:aws:s3:::*';
+  const key = 'key' in op ? op.key : undefined;
+  return key === undefined ? `arn:aws:s3:::${op.bucket}` : `arn:aws:s3:::${op.bucket}/${key}`;
+}
+
+/** Condition keys (IAM "Actions, resources, and condition keys for Amazon S3"), lower-cased; absent means absent. */
+function conditionsOf(x: Exchange): Record<string, string> {
+  const { headers, query } = x.caller.request;
+  const out: Record<string, string> = {
+    'aws:sourceip': x.source,
+    'aws:securetransport': String(x.secure),
+    'aws:username': x.caller.identity.name,
+    'aws:currenttime': x.now.toISOString(),
+  };
+  const copy = (key: string, value: string | undefined): void => {
+    if (value !== undefined) out[key] = value;
+  };
+  copy(`s3:${SSE}`, headers[SSE]);
+  copy(`s3:${SSE}-aws-kms-key-id`, headers[`${SSE}-aws-kms-key-id`]);
+  copy(`s3:${SSE}-customer-algorithm`, headers[`${SSE}-customer-algorithm`]);
+  copy('s3:prefix', query.get('prefix'));
+  copy('s3:delimiter', query.get('delimiter'));
+  copy('s3:max-keys', query.get('max-keys'));
+  copy('s3:versionid', query.get('versionId'));
+  copy('s3:x-amz-acl', headers['x-amz-acl']);
+  copy('s3:x-amz-storage-class', headers['x-amz-storage-class']);
+  return out;
+}

@@ -1,0 +1,109 @@
+import { ServiceError } from '../errors.ts';
+import {
+  assertLocationConstraint,
+  formatBucketList,
+  formatCreateBucket,
+  formatLocation,
+  parseBucketList,
+  parseCreateBucket,
+} from '../s3/buckets.ts';
+import type { CreateBucket, DeleteBucket, GetBucketLocation, HeadBucket, ListBuckets } from '../s3/operation.ts';
+import { parseXml } from '../s3/xml.ts';
+import { ANSWER_LIMIT, callStore, smallBody, XML } from './calls.ts';
+import type { Exchange, Reply } from './exchange.ts';
+import { storeError } from './store-errors.ts';
+
+const CREATE_BODY_LIMIT = 64 * 1024;
+
+/** The store's buckets but the system bucket, under the names that clients know them by. */
+export async function listBuckets(x: Exchange<ListBuckets>): Promise<Reply> {
+  const response = await callStore(x, { method: 'GET' });
+  if (response.status !== 200) throw await storeError(response);
+  const all = parseBucketList(await response.collect(ANSWER_LIMIT));
+  const { prefix = '', maxBuckets = 10_000, continuationToken = '', bucketRegion } = x.op;
+  const after = Buffer.from(continuationToken, 'base64url').toString('utf8');
+  const { region, systemBucket } = x.rooms.settings;
+  const matching = all.buckets.filter(
+    ({ name }) =>
+      name !== systemBucket &&
+      name.startsWith(prefix) &&
+      name > after &&
+      (bucketRegion === undefined || bucketRegion === region),
+  );
+  const buckets = matching.slice(0, maxBuckets);
+  const last = matching.length > buckets.length ? buckets.at(-1)?.name : undefined;
+  const token = last === undefined ? {} : { continuationToken: Buffer.from(last, 'utf8').toString('base64url') };
+  const owner = { id: x.caller.identity.name, displayName: x.caller.identity.name };
+  return { status: 200, headers: XML, body: formatBucketList({ owner, buckets, ...token }, x.op.prefix) };
+}
+
+/** The bucket at the store, then its record: a new id, so that nothing of an earlier bucket opens in it. */
+export async function createBucket(x: Exchange<CreateBucket>): Promise<Reply> {
+  const { settings, buckets } = x.rooms;
+  const request = parseCreateBucket(await smallBody(x, CREATE_BODY_LIMIT));
+  assertLocationConstraint(request.locationConstraint, settings.region);
+  if ((await buckets.get(x.op.bucket)) !== undefined) throw new ServiceError('BucketAlreadyOwnedByYou');
+  const body = Buffer.from(formatCreateBucket(settings.storeRegion));
+  const headers: Record<string, string> = {};
+  const lock = x.caller.request.headers['x-amz-bucket-object-lock-enabled'];
+  if (lock !== undefined) headers['x-amz-bucket-object-lock-enabled'] = lock;
+  const response = await callStore(x, { method: 'PUT', bucket: x.op.bucket, headers, body });
+  if (response.status !== 200) throw await storeError(response, 'NoSuchBucket');
+  response.discard();
+  await buckets.create(x.op.bucket, { target: { bucket: x.op.bucket, prefix: '' }, mode: 'encrypted-only' });
+  return { status: 200, headers: { location: `/${x.op.bucket}` } };
+}
+
+export async function headBucket(x: Exchange<HeadBucket>): Promise<Reply> {
+  await exists(x, x.op.bucket);
+  return { status: 200, headers: { 'x-amz-bucket-region': x.rooms.settings.region } };
+}
+
+export async function getBucketLocation(x: Exchange<GetBucketLocation>): Promise<Reply> {
+  await exists(x, x.op.bucket);
+  return { status: 200, headers: XML, body: formatLocation(x.rooms.settings.region) };
+}
+
+/** Some stores delete a bucket with everything in it: what holds anything is refused here first. */
+export async function deleteBucket(x: Exchange<DeleteBucket>): Promise<Reply> {
+  const record = await x.rooms.buckets.get(x.op.bucket);
+  const bucket = record?.target.bucket ?? x.op.bucket;
+  if (!(await isEmpty(x, bucket))) throw new ServiceError('BucketNotEmpty');
+  const response = await callStore(x, { method: 'DELETE', bucket });
+  if (response.status !== 204 && response.status !== 200) throw await storeError(response, 'NoSuchBucket');
+  response.discard();
+  if (record !== undefined) await x.rooms.buckets.retire(x.op.bucket);
+  return { status: 204, headers: {} };
+}
+
+async function exists(x: Exchange, name: string): Promise<void> {
+  const record = await x.rooms.buckets.get(name);
+  const response = await callStore(x, { method: 'HEAD', bucket: record?.target.bucket ?? name });
+  if (response.status !== 200) throw await storeError(response, 'NoSuchBucket');
+  response.discard();
+}
+
+/** True when the store lists neither an object nor an older version nor a delete marker. Throws NoSuchBucket. */
+export async function isEmpty(x: Exchange, bucket: string): Promise<boolean> {
+  const list = (query: readonly (readonly [string, string])[]) => callStore(x, { method: 'GET', bucket, query });
+  const objects = await list([
+    ['list-type', '2'],
+    ['max-keys', '1'],
+  ]);
+  if (objects.status !== 200) throw await storeError(objects, 'NoSuchBucket');
+  if (holds(await objects.collect(ANSWER_LIMIT), ['Contents', 'CommonPrefixes'])) return false;
+  const versions = await list([
+    ['versions', ''],
+    ['max-keys', '1'],
+  ]);
+  // A store without versions has none to hide.
+  if (versions.status !== 200) {
+    versions.discard();
+    return true;
+  }
+  return !holds(await versions.collect(ANSWER_LIMIT), ['Version', 'DeleteMarker']);
+}
+
+function holds(listing: Buffer, names: readonly string[]): boolean {
+  return parseXml(listing).children.some(({ name }) => names.includes(name));
+}

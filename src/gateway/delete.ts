@@ -1,0 +1,89 @@
+import { ERRORS, type ErrorCode } from '../errors.ts';
+import {
+  DELETE_BODY_LIMIT,
+  formatDeleteRequest,
+  formatDeleteResult,
+  parseDeleteObjects,
+  parseDeleteResult,
+  type DeleteEntry,
+  type DeleteOutcome,
+} from '../s3/delete-objects.ts';
+import type { DeleteObject, DeleteObjects } from '../s3/operation.ts';
+import { toStoreEtag } from '../sse/etag.ts';
+import { mayDelete } from './authorize.ts';
+import { ANSWER_LIMIT, callStore, contentMd5, smallBody, XML } from './calls.ts';
+import { deleteConditions } from './conditions.ts';
+import type { BucketExchange, Reply } from './exchange.ts';
+import { forwardedRequest, answerHeaders } from './headers.ts';
+import { storeError } from './store-errors.ts';
+import { storePlace } from './target.ts';
+
+/** DeleteObject needs no key: it works while the service is stopped. */
+export async function deleteObject(x: BucketExchange<DeleteObject>): Promise<Reply> {
+  const { versionId } = x.op;
+  const response = await callStore(x, {
+    method: 'DELETE',
+    ...storePlace(x.bucket, x.op.key),
+    ...(versionId === undefined ? {} : { query: [['versionId', versionId]] }),
+    headers: { ...forwardedRequest(x), ...deleteConditions(x.caller.request.headers, x.rooms.store.traits) },
+  });
+  if (response.status !== 204 && response.status !== 200) throw await storeError(response, 'NoSuchKey');
+  response.discard();
+  return { status: 204, headers: answerHeaders(x, response.headers) };
+}
+
+/** DeleteObjects: each key is a right of its own, and an outcome of its own. */
+export async function deleteObjects(x: BucketExchange<DeleteObjects>): Promise<Reply> {
+  const request = parseDeleteObjects(await smallBody(x, DELETE_BODY_LIMIT));
+  const outcomes: DeleteOutcome[] = [];
+  const wanted: DeleteEntry[] = [];
+  for (const entry of request.objects) {
+    const refusal = refuseEntry(x, entry);
+    if (refusal === undefined) wanted.push(entry);
+    else outcomes.push(failure(entry, refusal));
+  }
+  if (wanted.length > 0) outcomes.push(...(await deleteAtStore(x, wanted)));
+  return { status: 200, headers: XML, body: formatDeleteResult(outcomes, request.quiet) };
+}
+
+function refuseEntry(x: BucketExchange<DeleteObjects>, entry: DeleteEntry): ErrorCode | undefined {
+  if (!mayDelete(x, x.op.bucket, entry.key, entry.versionId)) return 'AccessDenied';
+  // Sizes at the store are sealed ones, and conditions on a batch are honoured by few stores: refuse, do not pass over.
+  const conditional = entry.etag !== undefined || entry.size !== undefined || entry.lastModifiedTime !== undefined;
+  if (entry.etag !== undefined && toStoreEtag(entry.etag) === undefined) return 'PreconditionFailed';
+  return conditional ? 'NotImplemented' : undefined;
+}
+
+async function deleteAtStore(
+  x: BucketExchange<DeleteObjects>,
+  wanted: readonly DeleteEntry[],
+): Promise<DeleteOutcome[]> {
+  const { bucket, prefix } = x.bucket.target;
+  const body = Buffer.from(formatDeleteRequest(wanted.map((entry) => ({ ...entry, key: prefix + entry.key }))));
+  const headers = { ...forwardedRequest(x), ...XML, ...contentMd5(body) };
+  const response = await callStore(x, { method: 'POST', bucket, query: [['delete', '']], headers, body });
+  if (response.status !== 200) throw await storeError(response, 'NoSuchBucket');
+  const told = parseDeleteResult(await response.collect(ANSWER_LIMIT));
+  const named = (key: string, versionId: string | undefined) => `${versionId ?? ''}\0${key}`;
+  const results = new Map(told.map((result) => [named(result.key, result.versionId), result]));
+  return wanted.map((entry) => {
+    const result = results.get(named(prefix + entry.key, entry.versionId));
+    // A key that the store says nothing of is not known to be gone.
+    if (result === undefined) return failure(entry, 'InternalError');
+    const { errorCode, deleteMarker, deleteMarkerVersionId } = result;
+    if (errorCode !== undefined)
+      return failure(entry, errorCode in ERRORS ? (errorCode as ErrorCode) : 'InternalError');
+    return {
+      kind: 'deleted',
+      key: entry.key,
+      ...(entry.versionId === undefined ? {} : { versionId: entry.versionId }),
+      ...(deleteMarker === undefined ? {} : { deleteMarker }),
+      ...(deleteMarkerVersionId === undefined ? {} : { deleteMarkerVersionId }),
+    };
+  });
+}
+
+function failure(entry: DeleteEntry, code: ErrorCode): DeleteOutcome {
+  const version = entry.versionId === undefined ? {} : { versionId: entry.versionId };
+  return { kind: 'error', key: entry.key, ...version, code, message: ERRORS[code].message };
+}

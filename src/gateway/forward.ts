@@ -1,0 +1,25 @@
+import type { Forward } from '../s3/operation.ts';
+import { ANSWER_LIMIT, callStore, contentMd5, smallBody } from './calls.ts';
+import type { BucketExchange, Reply } from './exchange.ts';
+import { answerHeaders, forwardedRequest } from './headers.ts';
+import { storeError } from './store-errors.ts';
+import { storePlace } from './target.ts';
+
+/** Bodies of tagging, ACL, lifecycle and the like (AWS's own limits are smaller). */
+const BODY_LIMIT = 1024 * 1024;
+
+/** An operation of the list in s3/rows.ts that moves no object bytes: verified, re-signed, its body's hash our own. */
+export async function forward(x: BucketExchange<Forward>): Promise<Reply> {
+  const { op, bucket } = x;
+  const body = await smallBody(x, BODY_LIMIT);
+  const response = await callStore(x, {
+    method: op.row.method,
+    ...(op.key === undefined ? { bucket: bucket.target.bucket } : storePlace(bucket, op.key)),
+    query: op.query,
+    headers: { ...forwardedRequest(x), ...(body.length === 0 ? {} : contentMd5(body)) },
+    ...(op.row.method === 'GET' || op.row.method === 'HEAD' ? {} : { body }),
+  });
+  if (response.status >= 300) throw await storeError(response, op.key === undefined ? 'NoSuchBucket' : 'NoSuchKey');
+  const headers = answerHeaders(x, response.headers);
+  return { status: response.status, headers, body: await response.collect(ANSWER_LIMIT) };
+}

@@ -1,0 +1,105 @@
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import express, { type Router } from 'express';
+import type { AuditEntry } from '../audit.ts';
+import type { ServiceError } from '../errors.ts';
+import type { Identity } from '../iam/types.ts';
+import { parseOperation } from '../s3/parse-operation.ts';
+import { createVerifier } from '../sigv4/verify.ts';
+import { authorize } from './authorize.ts';
+import type { Rooms } from './exchange.ts';
+import { acceptBody, arrive, attachTo, linger, refuseEatenBody, trustedProxies, type Arrival } from './http.ts';
+import { operate } from './operations.ts';
+import { respond, respondError } from './respond.ts';
+
+export interface GatewayOptions {
+  readonly rooms: Rooms;
+  lookup(accessKeyId: string): Identity | undefined;
+  readonly acceptedRegions: readonly string[];
+  readonly trustedProxies: readonly string[];
+  /** Connections that stand still within a request, and idle ones between requests. */
+  readonly idleMs: number;
+  readonly keepAliveMs: number;
+  /** Told of every outcome: metrics and the log. */
+  readonly observe: (outcome: Outcome) => void;
+}
+
+/** What one request came to, for metrics and the log: classes and numbers, no names of objects. */
+export interface Outcome {
+  readonly requestId: string;
+  readonly operation: string;
+  readonly status: number;
+  readonly reason: string | undefined;
+  readonly seconds: number;
+}
+
+export interface Gateway {
+  readonly router: Router;
+  /** Serves Node's own request and response: what the router does, without Express. */
+  serve(req: IncomingMessage, res: ServerResponse, target?: string): Promise<void>;
+  attach(server: Server): void;
+}
+
+/** The data plane. One request reads as one page: see docs/ARCHITECTURE.md for where each step may leave. */
+export function createGateway(options: GatewayOptions): Gateway {
+  const { rooms } = options;
+  const trusted = trustedProxies(options.trustedProxies);
+  const verifier = createVerifier<Identity>({
+    lookup: (id) => options.lookup(id),
+    regions: [rooms.settings.region, ...options.acceptedRegions],
+    services: ['s3'],
+  });
+
+  async function serve(req: IncomingMessage, res: ServerResponse, target = req.url ?? ''): Promise<void> {
+    const started = performance.now();
+    const arrival = arrive(req, target, trusted);
+    const entry = rooms.audit.begin({ requestId: arrival.requestId, source: arrival.source });
+    const gone = new AbortController();
+    res.once('close', () => gone.abort());
+    let operation = 'unknown';
+    let error: ServiceError | undefined;
+    try {
+      refuseEatenBody(req);
+      const now = rooms.clock();
+      const caller = verifier.verify(arrival.head, now);
+      entry.add({ principal: caller.identity.name });
+      const op = parseOperation(caller.request, rooms.settings);
+      operation = op.row.name;
+      entry.add({
+        operation,
+        ...('bucket' in op ? { bucket: op.bucket } : {}),
+        ...('key' in op ? { key: op.key } : {}),
+      });
+      const { requestId, source, secure } = arrival;
+      const body = { req, accept: () => acceptBody(req, res) };
+      const exchange = { op, caller, rooms, entry, body, requestId, source, secure, now, signal: gone.signal };
+      authorize(exchange);
+      const reply = await operate(exchange);
+      await respond(res, reply, requestId);
+    } catch (err) {
+      error = fail(req, res, err, arrival);
+    } finally {
+      close(entry, res, error);
+      const { requestId } = arrival;
+      const seconds = (performance.now() - started) / 1000;
+      options.observe({ requestId, operation, status: res.statusCode, reason: error?.reason, seconds });
+    }
+  }
+
+  const router = express.Router();
+  router.use((req, res) => serve(req, res, req.originalUrl));
+  return { router, serve, attach: (server) => attachTo(server, options.idleMs, options.keepAliveMs) };
+}
+
+function fail(req: IncomingMessage, res: ServerResponse, err: unknown, arrival: Arrival): ServiceError {
+  const unread = !req.complete;
+  const { method, target } = arrival.head;
+  const resource = target.split('?', 1)[0] ?? '';
+  if (unread && !res.headersSent) linger(req, res);
+  return respondError(res, err, { method, resource, requestId: arrival.requestId, close: unread });
+}
+
+/** The outcome record, last; a denial is told apart from a failure. */
+function close(entry: AuditEntry, res: ServerResponse, error: ServiceError | undefined): void {
+  const denied = error?.status === 401 || error?.status === 403;
+  entry.finish(error === undefined ? 'success' : denied ? 'denied' : 'failed', res.statusCode, error?.reason);
+}

@@ -1,0 +1,101 @@
+import type { KeyObject } from 'node:crypto';
+import { ServiceError } from '../errors.ts';
+import { contextDigest, effectiveContext, type EncryptionContext, type ObjectPlace } from '../sse/context.ts';
+import { openObjectKey, type OpenedEnvelope, type VerifiedEnvelope } from '../sse/envelope.ts';
+import type { SseMode } from '../sse/format.ts';
+import { deriveKek, newObjectId, newObjectKey, type Kek, type ObjectKey } from '../sse/key.ts';
+import { requireReadMode, type EffectiveSse, type SseReadRequest } from '../sse/request.ts';
+import { authorizeKey } from './authorize.ts';
+import type { BucketExchange } from './exchange.ts';
+
+/** Everything that seals one object: fresh for every attempt, never used twice. */
+export interface SealingKeys {
+  readonly mode: SseMode;
+  readonly kek: Kek;
+  readonly objectKey: ObjectKey;
+  readonly objectId: Buffer;
+  /** Empty for SSE-C. */
+  readonly keyId: string;
+  readonly wrappedDataKey: Buffer;
+  readonly bucketKey: boolean;
+  /** The client's own pairs. */
+  readonly context: EncryptionContext;
+  /** The epoch of the key service in which the key was taken; the commit compares it. */
+  readonly epoch: number;
+}
+
+const NOTHING = Buffer.alloc(0);
+
+export function placeOf(x: BucketExchange, key: string): ObjectPlace {
+  const { bucket, rooms } = x;
+  return {
+    realmId: rooms.realmId,
+    bucketId: Buffer.from(bucket.bucketId, 'base64url'),
+    bucketName: bucket.arnName,
+    key,
+  };
+}
+
+/** Takes a key for a write: policy, then the audit record of intent, then the key service. In this order. */
+export async function sealingKeys(x: BucketExchange, sse: EffectiveSse, place: ObjectPlace): Promise<SealingKeys> {
+  const { entropy, keys } = x.rooms;
+  const objectId = newObjectId(entropy);
+  const fresh = { objectId, objectKey: newObjectKey(entropy), epoch: keys.epoch() };
+  if (sse.mode === 'SSE-C') {
+    x.entry.add({ mode: 'SSE-C' });
+    x.entry.intend();
+    const own = { mode: sse.mode, kek: deriveKek(sse.key, objectId, 'SSE-C') };
+    return { ...fresh, ...own, keyId: '', wrappedDataKey: NOTHING, bucketKey: false, context: [] };
+  }
+  keys.assertRunning(fresh.epoch);
+  const keyId = sse.mode === 'SSE-S3' ? keys.sseS3KeyId() : await keys.resolve(sse.keyReference);
+  const context = sse.mode === 'SSE-S3' ? [] : sse.context;
+  // A client's own pairs bind the data key to them: such an object gets a data key of its own, never the bucket's.
+  const bucketKey = sse.mode === 'SSE-S3' || (sse.bucketKey && context.length === 0);
+  const effective = effectiveContext(context, place, bucketKey);
+  const digest = contextDigest(effective);
+  x.entry.add({ mode: sse.mode, keyId, contextDigest: digest.toString('hex') });
+  if (sse.mode === 'SSE-KMS') authorizeKey(x, 'kms:GenerateDataKey', keyId, effective);
+  x.entry.intend();
+  const scope = bucketKey ? { bucketId: x.bucket.bucketId } : undefined;
+  const use = await keys.generate(keyId, digest, scope);
+  x.entry.add({ keyVersion: use.version, cacheHit: use.cacheHit });
+  const kek = deriveKek(use.key, objectId, sse.mode);
+  return { ...fresh, mode: sse.mode, kek, keyId: use.keyId, wrappedDataKey: use.wrapped, bucketKey, context };
+}
+
+/** Opens a verified envelope for a read: the mode's rules, policy, the intent, then the key service. */
+export async function openEnvelope(
+  x: BucketExchange,
+  envelope: VerifiedEnvelope,
+  sse: SseReadRequest,
+): Promise<OpenedEnvelope> {
+  x.entry.add({ mode: envelope.mode });
+  requireReadMode(sse, envelope.mode);
+  if (sse.mode === 'SSE-C') x.entry.intend();
+  const secret = sse.mode === 'SSE-C' ? sse.key : await unwrapDataKey(x, envelope);
+  return openObjectKey(envelope, deriveKek(secret, envelope.objectId, envelope.mode));
+}
+
+async function unwrapDataKey(x: BucketExchange, envelope: VerifiedEnvelope): Promise<KeyObject> {
+  const { keys } = x.rooms;
+  const { keyId, contextDigest: digest } = envelope;
+  keys.assertRunning(keys.epoch());
+  x.entry.add({ keyId, contextDigest: digest.toString('hex') });
+  if (envelope.mode === 'SSE-KMS') authorizeKey(x, 'kms:Decrypt', keyId, envelope.effectiveContext);
+  x.entry.intend();
+  const use = await keys.unwrap(keyId, envelope.wrappedDataKey, digest);
+  x.entry.add({ keyVersion: use.version, cacheHit: use.cacheHit });
+  return use.key;
+}
+
+/** The last look before a commit: nothing that was begun before a stop is committed after it. */
+export function assertCommittable(x: BucketExchange, keys: SealingKeys): void {
+  const service = x.rooms.keys;
+  if (keys.mode !== 'SSE-C') service.assertRunning(keys.epoch);
+  else if (service.frozen()) throw frozen();
+}
+
+export function frozen(): ServiceError {
+  return new ServiceError('ServiceUnavailable', { reason: 'kms-stopped', headers: { 'Retry-After': '30' } });
+}

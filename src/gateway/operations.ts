@@ -1,0 +1,81 @@
+import type { BucketRecord } from '../control/buckets.ts';
+import { ServiceError } from '../errors.ts';
+import type { Operation } from '../s3/operation.ts';
+import { createBucket, deleteBucket, getBucketLocation, headBucket, isEmpty, listBuckets } from './buckets.ts';
+import { deleteObject, deleteObjects } from './delete.ts';
+import { deleteBucketEncryption, getBucketEncryption, putBucketEncryption } from './encryption.ts';
+import type { BucketExchange, Exchange, Reply } from './exchange.ts';
+import { forward } from './forward.ts';
+import { getObject, headObject } from './get.ts';
+import { frozen } from './keys.ts';
+import { list } from './list.ts';
+import { putObject } from './put.ts';
+
+type Of<K extends Operation['kind']> = Extract<Operation, { kind: K }>;
+
+/** Operations that need no record of a bucket; they make, remove or count records themselves. */
+type Unbound = 'ListBuckets' | 'CreateBucket' | 'HeadBucket' | 'DeleteBucket' | 'GetBucketLocation';
+
+const unbound: { readonly [K in Unbound]: (x: Exchange<Of<K>>) => Promise<Reply> } = {
+  ListBuckets: listBuckets,
+  CreateBucket: createBucket,
+  HeadBucket: headBucket,
+  DeleteBucket: deleteBucket,
+  GetBucketLocation: getBucketLocation,
+};
+
+/** A missing operation does not compile; one that is on no list never gets here (s3/rows.ts answers 501). */
+const bound: { readonly [K in Exclude<Operation['kind'], Unbound>]: (x: BucketExchange<Of<K>>) => Promise<Reply> } = {
+  GetBucketEncryption: getBucketEncryption,
+  PutBucketEncryption: putBucketEncryption,
+  DeleteBucketEncryption: deleteBucketEncryption,
+  ListObjects: list,
+  ListObjectsV2: list,
+  ListObjectVersions: list,
+  PutObject: putObject,
+  GetObject: getObject,
+  HeadObject: headObject,
+  DeleteObject: deleteObject,
+  DeleteObjects: deleteObjects,
+  Forward: forward,
+};
+
+export async function operate(x: Exchange): Promise<Reply> {
+  if ('key' in x.op && x.rooms.keys.frozen()) throw frozen();
+  const { op } = x;
+  if (isUnbound(op)) return (unbound[op.kind] as (x: Exchange) => Promise<Reply>)(x);
+  const bucket = await bucketOf(x, op.bucket);
+  return (bound[op.kind] as (x: BucketExchange) => Promise<Reply>)({ ...x, bucket });
+}
+
+function isUnbound(op: Operation): op is Of<Unbound> {
+  return op.kind in unbound;
+}
+
+/**
+ * The record that says how a bucket is encrypted. One that has none is adopted as encrypted-only where it is empty;
+ * where it is not, an administrator has to say what its objects are, and until then it is refused.
+ */
+async function bucketOf(x: Exchange, name: string): Promise<BucketRecord> {
+  const known = await x.rooms.buckets.get(name);
+  return known ?? adoptEmpty(x, name);
+}
+
+async function adoptEmpty(x: Exchange, name: string): Promise<BucketRecord> {
+  const empty = await isEmpty(x, name);
+  if (!empty) {
+    throw new ServiceError('InvalidBucketState', {
+      message: `The bucket holds objects that were not written here. An administrator can adopt it: POST /kms/buckets/${name}/adopt.`,
+      reason: 'bucket-not-adopted',
+    });
+  }
+  try {
+    return await x.rooms.buckets.create(name, { target: { bucket: name, prefix: '' }, mode: 'encrypted-only' });
+  } catch (err) {
+    const raced =
+      err instanceof ServiceError && (err.code === 'BucketAlreadyOwnedByYou' || err.code === 'OperationAborted');
+    const record = raced ? await x.rooms.buckets.get(name) : undefined;
+    if (record === undefined) throw err;
+    return record;
+  }
+}

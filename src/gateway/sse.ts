@@ -1,0 +1,64 @@
+import type { BucketEncryption } from '../control/buckets.ts';
+import type { KeyService } from '../kms/ports.ts';
+import type { EncryptionContext } from '../sse/context.ts';
+import type { SseMode } from '../sse/format.ts';
+import {
+  applyDefault,
+  parseReadSse,
+  parseWriteSse,
+  sseResponseHeaders,
+  type BucketDefault,
+  type CustomerKey,
+  type EffectiveSse,
+  type SseAnswerKind,
+  type SseReadRequest,
+} from '../sse/request.ts';
+import type { BucketExchange } from './exchange.ts';
+
+/** What a write asks for, with the bucket's default where it asks for nothing: never nothing. */
+export function writeSse(x: BucketExchange): EffectiveSse {
+  const request = parseWriteSse(x.caller.request.headers, {
+    ...transport(x),
+    customerKeysBlocked: x.bucket.encryption?.blocked.includes('SSE-C') ?? false,
+  });
+  return applyDefault(request, bucketDefault(x.bucket.encryption));
+}
+
+/** What a read brings: a customer key or nothing. */
+export function readSse(x: BucketExchange): SseReadRequest {
+  return parseReadSse(x.caller.request.headers, transport(x));
+}
+
+function transport(x: BucketExchange): { secureTransport: boolean; allowInsecureCustomerKeys: boolean } {
+  return { secureTransport: x.secure, allowInsecureCustomerKeys: x.rooms.settings.allowInsecureSseC };
+}
+
+function bucketDefault(encryption: BucketEncryption | undefined): BucketDefault | undefined {
+  if (encryption?.algorithm !== 'aws:kms') return undefined;
+  return { mode: 'SSE-KMS', keyReference: encryption.keyReference, bucketKey: encryption.bucketKeyEnabled };
+}
+
+/** What is known of a sealed object's encryption: the same fields from an envelope and from fresh keys. */
+interface Sealed {
+  readonly mode: SseMode;
+  readonly keyId: string;
+  readonly bucketKey: boolean;
+  readonly context: EncryptionContext;
+}
+
+/** The SSE headers of an answer; `customer` is the key that the request brought. */
+export function sseAnswer(
+  keys: KeyService,
+  sealed: Sealed,
+  kind: SseAnswerKind,
+  customer: CustomerKey | undefined,
+): Record<string, string> {
+  switch (sealed.mode) {
+    case 'SSE-S3':
+      return sseResponseHeaders({ mode: 'SSE-S3' }, kind);
+    case 'SSE-KMS':
+      return sseResponseHeaders({ ...sealed, mode: 'SSE-KMS', keyArn: keys.arn(sealed.keyId) }, kind);
+    case 'SSE-C':
+      return customer === undefined ? {} : sseResponseHeaders({ mode: 'SSE-C', keyMd5: customer.keyMd5 }, kind);
+  }
+}

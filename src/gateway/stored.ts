@@ -1,0 +1,98 @@
+import { integrityError, ServiceError } from '../errors.ts';
+import type { GetObject, HeadObject } from '../s3/operation.ts';
+import { confirmSize, verifyEnvelope, verifyMetadata, type VerifiedEnvelope } from '../sse/envelope.ts';
+import { ENVELOPE_HEADER, FOOTER_LENGTH } from '../sse/format.ts';
+import type { StoreRequest, StoreResponse } from '../store/port.ts';
+import { readConditions } from './conditions.ts';
+import type { BucketExchange } from './exchange.ts';
+import { placeOf } from './keys.ts';
+import { credentials } from './calls.ts';
+import { storeError } from './store-errors.ts';
+import { storePlace } from './target.ts';
+
+type Read = BucketExchange<GetObject | HeadObject>;
+
+/** An object as the store's own answer shows it; sealed or not is decided from the answer that brings its body. */
+export type Stored =
+  | { readonly kind: 'sealed'; readonly envelope: VerifiedEnvelope; readonly length: number; readonly size: number }
+  | { readonly kind: 'plain'; readonly length: number; readonly size: number };
+
+/** Asks the store for bytes of the object. `range` is in sealed bytes; `pin` an ETag of the store that must still hold. */
+export function askStore(x: Read, method: 'GET' | 'HEAD', range?: string, pin?: string): Promise<StoreResponse> {
+  const { op, rooms, signal } = x;
+  const headers: Record<string, string> = { ...readConditions(x.caller.request.headers) };
+  if (pin !== undefined) headers['if-match'] = pin;
+  if (range !== undefined) headers.range = range;
+  const query: StoreRequest['query'] = op.versionId === undefined ? [] : [['versionId', op.versionId]];
+  return rooms.store.request({ method, ...storePlace(x.bucket, op.key), query, headers, signal, ...credentials(x) });
+}
+
+/**
+ * What the object is, in one request: a GET of its last 64 bytes brings metadata and size, where a HEAD's size is a
+ * header that some stores shorten. An empty object has no range (416), an archived one no body: a HEAD follows.
+ */
+export async function describe(x: Read): Promise<{ stored: Stored; response: StoreResponse }> {
+  let response = await askStore(x, 'GET', `bytes=-${FOOTER_LENGTH}`);
+  if (response.status === 416 || response.status === 403) {
+    response.discard();
+    response = await askStore(x, 'HEAD');
+  }
+  if (response.status !== 200 && response.status !== 206) throw await readError(response);
+  const stored = examine(x, response);
+  response.discard();
+  return { stored, response };
+}
+
+/** The store's refusal of a read; 304 and 412 carry the ETag in the client's form. */
+export function readError(response: StoreResponse): Promise<ServiceError> {
+  return storeError(response, 'NoSuchKey');
+}
+
+/** Verifies the envelope in its place, the metadata under it, and the size that the store claims. */
+export function examine(x: Read, response: StoreResponse): Stored {
+  const { headers } = response;
+  const size = totalSize(response);
+  const value = headers[ENVELOPE_HEADER];
+  if (value === undefined) return examinePlain(x, headers, size);
+  const envelope = verifyEnvelope(value, placeOf(x, x.op.key), x.rooms.envelopeKeys);
+  x.entry.add({ mode: envelope.mode });
+  checkMetadata(x, envelope, headers);
+  const length = confirmSize(envelope, size);
+  if (envelope.type === 'multipart') {
+    throw new ServiceError('NotImplemented', { message: 'Objects uploaded in parts cannot be read yet.' });
+  }
+  return { kind: 'sealed', envelope, length, size };
+}
+
+function checkMetadata(x: Read, envelope: VerifiedEnvelope, headers: StoreResponse['headers']): void {
+  try {
+    verifyMetadata(envelope, headers);
+  } catch (err) {
+    if (x.rooms.settings.metadataIntegrity === 'enforce') throw err;
+    x.entry.add({ note: 'metadata differs from what was sealed' });
+  }
+}
+
+/**
+ * An object without an envelope. In an encrypted-only bucket it is refused, never passed through. In a mixed one it may
+ * be older than the cut-over; a marker may be bare where the operator has said that the store loses its metadata.
+ */
+function examinePlain(x: Read, headers: StoreResponse['headers'], size: number): Stored {
+  const { bucket, rooms, op } = x;
+  const marker = rooms.settings.bareMarkersReadable && op.key.endsWith('/') && size === 0;
+  const modified = Date.parse(headers['last-modified'] ?? '');
+  const old = bucket.mode === 'mixed' && bucket.cutover !== undefined && modified < Date.parse(bucket.cutover);
+  if (!marker && !old) throw integrityError('envelope-missing');
+  x.entry.add({ mode: 'none' });
+  return { kind: 'plain', length: size, size };
+}
+
+/** The object's size at the store: what stands behind the slash of Content-Range, or Content-Length. */
+function totalSize(response: StoreResponse): number {
+  const text =
+    response.status === 206
+      ? /^bytes \d+-\d+\/(\d{1,15})$/.exec(response.headers['content-range'] ?? '')?.[1]
+      : response.headers['content-length'];
+  if (text === undefined || !/^\d{1,15}$/.test(text)) throw integrityError('size-missing');
+  return Number(text);
+}
