@@ -39,6 +39,8 @@ export interface AttemptOptions {
 
 const ONCE_MORE_MS = 200;
 const FIRST_PAUSE_MS = 100;
+/** Quotas are counted by the second: three such pauses outlast one. */
+const FIRST_THROTTLED_PAUSE_MS = 300;
 const LONGEST_PAUSE_MS = 2000;
 /** A first attempt may not spend the whole time of the operation on a connection that is dead. */
 const SHORTEST_ATTEMPT_MS = 1000;
@@ -98,7 +100,8 @@ export class Attempts {
   }
 
   #pauseMs(retry: number, settled: Settled): number {
-    const longest = Math.min(FIRST_PAUSE_MS * 2 ** retry, LONGEST_PAUSE_MS);
+    const first = settled.verdict === 'throttled' ? FIRST_THROTTLED_PAUSE_MS : FIRST_PAUSE_MS;
+    const longest = Math.min(first * 2 ** retry, LONGEST_PAUSE_MS);
     const own = longest * (0.5 + this.#chance.random() / 2);
     return Math.max(own, (settled.answer?.retryAfterSeconds ?? 0) * 1000);
   }

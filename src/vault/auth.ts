@@ -23,7 +23,9 @@ interface Held extends Grant {
 }
 
 const LOGIN_GAP_MS = 10_000;
-const LONGEST_LOGIN_GAP_MS = 60_000;
+const LONGEST_REFUSAL_GAP_MS = 60_000;
+/** A renewal that grants less than this share of the first lease was capped: the token's maximum is near. */
+const CAPPED_BELOW = 0.9;
 const RETRY_RENEWAL_MS = 30_000;
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
@@ -31,11 +33,14 @@ export class Session {
   readonly #options: SessionOptions;
   #held: Held | undefined;
   #loggingIn: Promise<Held> | undefined;
-  #lookingUp: Promise<boolean> | undefined;
+  #deciding: Promise<'replay' | 'denied'> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #poll: NodeJS.Timeout | undefined;
-  #nextLoginAt = -Infinity;
-  #loginGap = LOGIN_GAP_MS;
+  /** No login before this time: the last one was refused. */
+  #refusedUntil = -Infinity;
+  #refusalGap = LOGIN_GAP_MS;
+  /** No login for a dead token before this time: one was replaced just now. */
+  #replacedUntil = -Infinity;
   #closed = false;
 
   constructor(options: SessionOptions) {
@@ -58,24 +63,26 @@ export class Session {
    * lookup-self decides: 200 is the policy's denial, 403 a dead token, which is replaced if it may be.
    */
   async forbidden(used: string, deadline: Deadline): Promise<'replay' | 'denied'> {
-    if (this.#current() !== used) return 'replay';
-    this.#lookingUp ??= this.#isAlive(used).finally(() => (this.#lookingUp = undefined));
-    if (await abortable(this.#lookingUp, deadline)) return 'denied';
-    if (this.#current() === used) {
-      const fresh = await abortable(this.#logIn(), deadline);
-      if (fresh.token === used) return 'denied';
-    }
-    return 'replay';
+    if (this.#held?.token !== used) return 'replay';
+    // Shared from the question to the new token: a 403 that comes in between asks nothing of its own.
+    this.#deciding ??= this.#decide(used).finally(() => (this.#deciding = undefined));
+    return abortable(this.#deciding, deadline);
+  }
+
+  async #decide(used: string): Promise<'replay' | 'denied'> {
+    if (await this.#isAlive(used)) return 'denied';
+    const { now } = this.#options.chance;
+    // A token that dies young, again and again, is somebody's decision: no storm of logins answers it.
+    if (now() < this.#replacedUntil) throw verdictError('forbidden');
+    const fresh = await this.#logIn();
+    this.#replacedUntil = now() + this.#jittered(LOGIN_GAP_MS);
+    return fresh.token === used ? 'denied' : 'replay';
   }
 
   /** Seconds that the token has left by our clock; undefined where it does not expire or there is none. */
   secondsLeft(): number | undefined {
     if (this.#held === undefined || this.#held.expiresAt === Infinity) return undefined;
     return Math.max(0, (this.#held.expiresAt - this.#options.chance.now()) / 1000);
-  }
-
-  #current(): string | undefined {
-    return this.#held?.token;
   }
 
   async #isAlive(token: string): Promise<boolean> {
@@ -88,36 +95,31 @@ export class Session {
     }
   }
 
-  /** Single flight; after the first login at most one in ten seconds, and ever fewer while it is refused. */
+  /** Single flight, and ever more rarely while it is refused. */
   #logIn(): Promise<Held> {
     if (this.#loggingIn !== undefined) return this.#loggingIn;
     const { chance, method } = this.#options;
-    if (this.#closed || chance.now() < this.#nextLoginAt) return Promise.reject(verdictError('forbidden'));
-    const first = this.#held === undefined;
-    this.#loggingIn = method
-      .login(this.#deadline())
-      .then(
-        (grant) => {
-          this.#loginGap = LOGIN_GAP_MS;
-          if (!first) this.#spaceLogins();
-          return this.#hold(grant, grant.leaseSeconds);
-        },
-        (err: unknown) => {
-          // An outage is paced by retries and the breaker; only a refusal must not be repeated soon.
-          if (asServiceError(err).code !== 'ServiceUnavailable') {
-            this.#spaceLogins();
-            this.#loginGap = Math.min(this.#loginGap * 2, LONGEST_LOGIN_GAP_MS);
-          }
-          throw err;
-        },
-      )
-      .finally(() => (this.#loggingIn = undefined));
+    if (this.#closed || chance.now() < this.#refusedUntil) return Promise.reject(verdictError('forbidden'));
+    const login = async () => {
+      try {
+        const grant = await method.login(this.#deadline());
+        this.#refusalGap = LOGIN_GAP_MS;
+        return this.#hold(grant, grant.leaseSeconds);
+      } catch (err) {
+        // An outage is paced by retries and the breaker; only a refusal must not be repeated soon.
+        if (asServiceError(err).code !== 'ServiceUnavailable') {
+          this.#refusedUntil = chance.now() + this.#jittered(this.#refusalGap);
+          this.#refusalGap = Math.min(this.#refusalGap * 2, LONGEST_REFUSAL_GAP_MS);
+        }
+        throw err;
+      }
+    };
+    this.#loggingIn = login().finally(() => (this.#loggingIn = undefined));
     return this.#loggingIn;
   }
 
-  #spaceLogins(): void {
-    const { now, random } = this.#options.chance;
-    this.#nextLoginAt = now() + this.#loginGap * (1 + random() / 4);
+  #jittered(ms: number): number {
+    return ms * (1 + this.#options.chance.random() / 4);
   }
 
   #hold(grant: Grant, firstLease: number): Held {
@@ -145,7 +147,7 @@ export class Session {
     const held = this.#held;
     if (held === undefined || this.#closed) return;
     try {
-      if (held.renewable && held.leaseSeconds * 2 >= held.firstLease) await this.#renew(held);
+      if (held.renewable && held.leaseSeconds >= held.firstLease * CAPPED_BELOW) await this.#renew(held);
       else await this.#logIn();
     } catch {
       const left = held.expiresAt - this.#options.chance.now();
@@ -163,8 +165,12 @@ export class Session {
       return;
     }
     const lease = field(answer, 'auth', 'lease_duration');
-    if (typeof lease !== 'number' || lease <= 0) throw verdictError('unexpected');
+    if (typeof lease !== 'number') throw verdictError('unexpected');
     if (this.#held !== held) return;
+    if (lease <= 0) {
+      await this.#logIn();
+      return;
+    }
     const renewable = field(answer, 'auth', 'renewable') === true;
     this.#hold({ ...held, leaseSeconds: lease, renewable }, held.firstLease);
   }

@@ -8,7 +8,7 @@ export interface Chance {
 
 const FAILURES_TO_OPEN = 5;
 const FIRST_COOL_DOWN_MS = 1000;
-const LONGEST_COOL_DOWN_MS = 8000;
+const LONGEST_COOL_DOWN_MS = 4000;
 
 /**
  * Spares a KMS that is down, and its callers their timeouts. Counts whole operations, retries included: a blip that

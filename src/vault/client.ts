@@ -80,7 +80,7 @@ export class VaultClient {
     if (first.location === undefined) return first;
     // A standby names the active node. The token must not travel to an origin that nobody configured.
     const target = URL.canParse(first.location, this.origin) ? new URL(first.location, this.origin) : undefined;
-    if (target?.origin !== this.origin) throw new VaultFailure('redirect');
+    if (target?.origin !== this.origin || !target.pathname.startsWith('/v1/')) throw new VaultFailure('redirect');
     const second = await this.#exchange(request, target.pathname + target.search, signal);
     if (second.location !== undefined) throw new VaultFailure('redirect');
     return second;

@@ -25,6 +25,8 @@ export interface Reply {
 export interface ApiOptions {
   readonly token?: string;
   readonly namespace?: string;
+  /** Asks for a response-wrapped answer. */
+  readonly wrapSeconds?: number;
 }
 
 export interface AuditEntry {
@@ -69,6 +71,8 @@ export interface OpenBao {
   token(policies: readonly string[], options?: Record<string, unknown>): Promise<string>;
   writePolicy(name: string, hcl: string): Promise<void>;
   revoke(token: string): Promise<void>;
+  /** Revokes every token that a login at this mount made. */
+  revokeLogins(mount?: string): Promise<void>;
   quota(name: string, path: string, rate: number, intervalSeconds?: number): Promise<void>;
   dropQuota(name: string): Promise<void>;
   seal(): Promise<void>;
@@ -81,6 +85,8 @@ export interface OpenBao {
   /** Audited requests, in order. `since` is a mark taken earlier. */
   audit(since?: number): Promise<readonly AuditEntry[]>;
   auditMark(): Promise<number>;
+  /** `operation path` of every request since the mark. */
+  calls(since: number): Promise<readonly string[]>;
   stop(): Promise<void>;
 }
 
@@ -224,6 +230,7 @@ ${this.isOpenBao ? audit : 'disable_mlock = true\n'}`;
     const token = options.token ?? this.rootToken;
     if (token !== '') headers['x-vault-token'] = token;
     if (options.namespace !== undefined) headers['x-vault-namespace'] = options.namespace;
+    if (options.wrapSeconds !== undefined) headers['x-vault-wrap-ttl'] = `${options.wrapSeconds}s`;
     const response = await request(`${this.address}/v1/${path}`, {
       // undici knows LIST only as a query on GET, which the API takes as the same.
       method: (method === 'LIST' ? 'GET' : method) as 'GET',
@@ -280,6 +287,10 @@ ${this.isOpenBao ? audit : 'disable_mlock = true\n'}`;
 
   async revoke(token: string): Promise<void> {
     await this.must('POST', 'auth/token/revoke', { token });
+  }
+
+  async revokeLogins(mount = 'approle'): Promise<void> {
+    await this.must('PUT', `sys/leases/revoke-prefix/auth/${mount}/login`);
   }
 
   async quota(name: string, path: string, rate: number, intervalSeconds = 1): Promise<void> {
@@ -342,6 +353,11 @@ ${this.isOpenBao ? audit : 'disable_mlock = true\n'}`;
 
   async auditMark(): Promise<number> {
     return (await this.audit()).length;
+  }
+
+  async calls(since: number): Promise<readonly string[]> {
+    const requests = (await this.audit(since)).filter((entry) => entry.type === 'request');
+    return requests.map(({ request: { operation, path } }) => `${operation} ${path}`);
   }
 
   async stop(): Promise<void> {
