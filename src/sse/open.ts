@@ -4,6 +4,7 @@ import { integrityError } from '../errors.ts';
 import { FLOE, SEGMENT_LENGTH } from './format.ts';
 import { FloeMessage, readSegmentPrefix } from './floe.ts';
 import { messageAad, type MessageFields } from './message.ts';
+import { Field } from './reader.ts';
 import { segmentCount } from './size.ts';
 
 export interface MessageOpenerOptions {
@@ -19,30 +20,6 @@ export interface MessageOpenerOptions {
     | undefined;
   /** Bytes behind the message that are accepted and left aside. */
   readonly tailLength?: number;
-}
-
-/** Gathers a field of fixed length across fragments. */
-class Field {
-  readonly #bytes: Buffer;
-  #filled = 0;
-
-  constructor(length: number) {
-    this.#bytes = Buffer.alloc(length);
-  }
-
-  /** Copies what is missing; returns the offset after it. */
-  fill(chunk: Buffer, offset: number): number {
-    const copied = chunk.copy(this.#bytes, this.#filled, offset, offset + this.#bytes.length - this.#filled);
-    this.#filled += copied;
-    return offset + copied;
-  }
-
-  /** The bytes when all have come (the next `fill` begins again), undefined before. */
-  take(): Buffer | undefined {
-    if (this.#filled < this.#bytes.length) return undefined;
-    this.#filled = 0;
-    return this.#bytes;
-  }
 }
 
 type State = 'header' | 'prefix' | 'ciphertext' | 'tag' | 'done';

@@ -44,3 +44,36 @@ export class FieldReader {
     if (this.#offset !== this.#bytes.length) throw this.#malformed();
   }
 }
+
+/** Gathers a field of fixed length across fragments. */
+export class Field {
+  readonly #bytes: Buffer;
+  #filled = 0;
+
+  constructor(length: number) {
+    this.#bytes = Buffer.alloc(length);
+  }
+
+  /** Copies what is missing; returns the offset after it. */
+  fill(chunk: Buffer, offset: number): number {
+    const copied = chunk.copy(this.#bytes, this.#filled, offset, offset + this.#bytes.length - this.#filled);
+    this.#filled += copied;
+    return offset + copied;
+  }
+
+  get full(): boolean {
+    return this.#filled === this.#bytes.length;
+  }
+
+  /** All bytes; of a field that is full. */
+  get bytes(): Buffer {
+    return this.#bytes;
+  }
+
+  /** The bytes when all have come (the next `fill` begins again), undefined before. */
+  take(): Buffer | undefined {
+    if (!this.full) return undefined;
+    this.#filled = 0;
+    return this.#bytes;
+  }
+}
