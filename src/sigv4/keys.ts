@@ -1,5 +1,4 @@
 import { createHmac, type KeyObject } from 'node:crypto';
-import { LRUCache } from 'lru-cache';
 import { takeKey } from '../bytes.ts';
 import type { Signer } from './types.ts';
 
@@ -27,13 +26,17 @@ interface Entry {
 }
 
 export function createSigningKeys(limit: number): SigningKeys {
-  const entries = new LRUCache<string, Entry>({ max: limit });
+  // A Map gives the oldest first, which is yesterday's. Only known identities, accepted regions and services, and at most
+  // nine days get this far, so who is evicted early signs with valid credentials and pays four HMACs.
+  const entries = new Map<string, Entry>();
   return {
     of(signer, scope) {
       const id = `${signer.accessKeyId}/${scope.date}/${scope.region}/${scope.service}`;
       const known = entries.get(id);
       if (known?.secret === signer.secret) return known.signingKey;
       const signingKey = deriveSigningKey(signer.secret, scope);
+      entries.delete(id);
+      if (entries.size >= limit) for (const oldest of entries.keys()) if (entries.delete(oldest)) break;
       entries.set(id, { secret: signer.secret, signingKey });
       return signingKey;
     },

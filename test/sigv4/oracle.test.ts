@@ -90,7 +90,7 @@ describe('against @smithy/signature-v4', () => {
       expect(Object.fromEntries(verified.request.query)).toEqual(given.query);
       for (const [n, v] of Object.entries(given.headers)) expect(verified.request.headers[n]).toBe(v);
     });
-    await fc.assert(property, { numRuns: 150 });
+    await fc.assert(property, { numRuns: 100 });
   });
 
   it('signs like it, and accepts itself', async () => {
@@ -116,7 +116,7 @@ describe('against @smithy/signature-v4', () => {
       const head = { method: given.method, target: ours.target, rawHeaders: raw(ours.headers) };
       expect(codeOf(() => verify(head))).toBe('accepted');
     });
-    await fc.assert(property, { numRuns: 150 });
+    await fc.assert(property, { numRuns: 100 });
   });
 
   it('verifies what it presigns, moved headers included', async () => {
@@ -138,7 +138,7 @@ describe('against @smithy/signature-v4', () => {
       const amz = Object.entries(given.headers).filter(([n]) => n.startsWith('x-amz-'));
       for (const [n, v] of amz) expect(verified.request.headers[n]).toBe(v);
     });
-    await fc.assert(withLiteral, { numRuns: 150 });
+    await fc.assert(withLiteral, { numRuns: 100 });
   });
 
   it('verifies a collected body that it signs for execute-api, with its path encoded twice', async () => {
@@ -232,7 +232,7 @@ describe('anything at all', () => {
     });
     fc.assert(
       fc.property(head, (given) => codeOf(() => verify(given)) !== 'accepted'),
-      { numRuns: 2000 },
+      { numRuns: 1000 },
     );
   });
 
@@ -263,7 +263,7 @@ describe('anything at all', () => {
         fc.pre(parts.join('\n').toLowerCase() !== whole.join('\n').toLowerCase());
         expect(codeOf(() => verify({ method: changedMethod, target, rawHeaders: headers }))).not.toBe('accepted');
       }),
-      { numRuns: 2000 },
+      { numRuns: 1000 },
     );
   });
 });
