@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { xmlText, xmlTexts } from '../support/s3-raw.ts';
 import type { Row } from './row.ts';
 
@@ -18,6 +19,7 @@ export const MULTIPART_ROWS: readonly Row[] = [
     async observe(site) {
       const upload = await site.createUpload('cut-part');
       await upload.send(1, { body: Buffer.alloc(300_000), payload: 'UNSIGNED-PAYLOAD', cutAfter: 200_000 });
+      await sleep(500);
       const { text } = await upload.parts();
       await upload.abort();
       return xmlTexts(text, 'Size');
@@ -72,12 +74,13 @@ export const MULTIPART_ROWS: readonly Row[] = [
     title: 'Complete with parts in the wrong order',
     async observe(site) {
       const upload = await site.createUpload('order');
-      const parts = [await upload.part(1, FIRST), await upload.part(2, LAST)];
+      const parts = [await upload.part(1, FIRST), await upload.part(2, FIRST)];
       const { status, text } = await upload.complete(parts.reverse());
       await upload.abort();
       return [status, xmlText(text, 'Code')];
     },
     expected: [400, 'InvalidPartOrder'],
+    gaps: { radosgw: { outcome: [200, ''], reason: 'sorts them: the gateway checks the order itself' } },
   },
   {
     title: 'Complete, sent again after it has succeeded',

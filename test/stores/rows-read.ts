@@ -67,6 +67,13 @@ export const READ_ROWS: readonly Row[] = [
       return Promise.all(sent.map(async (condition) => (await site.get('conditions', condition)).status));
     },
     expected: [304, 200, 304, 200, 412, 200],
+    gaps: {
+      versitygw: {
+        outcome: [304, 200, 200, 200, 412, 412],
+        reason:
+          "compares the header's seconds with the file's nanoseconds: the gateway decides on Last-Modified itself",
+      },
+    },
   },
   {
     title: 'metadata and content headers come back to the letter',
@@ -103,7 +110,7 @@ export const READ_ROWS: readonly Row[] = [
       return (await site.send('HEAD', 'untyped.html')).headers['content-type'];
     },
     expected: 'binary/octet-stream',
-    gaps: { seaweedfs: { outcome: 'text/html; charset=utf-8', reason: 'guesses: the gateway always sends one' } },
+    gaps: { seaweedfs: { outcome: 'text/plain; charset=utf-8', reason: 'guesses: the gateway always sends one' } },
   },
   {
     title: '1.9 KB of metadata in one value',
@@ -127,10 +134,14 @@ export const READ_ROWS: readonly Row[] = [
     title: 'a key ending in / with a body',
     async observe(site) {
       const { status } = await site.put('folder/', 'body');
-      return [status, (await site.get('folder/')).text];
+      const got = await site.get('folder/');
+      return [status, got.status === 200 ? got.text : '', got.status];
     },
-    expected: [200, 'body'],
-    gaps: { seaweedfs: { outcome: [200, ''], reason: `loses the body of ${SLASH}` } },
+    expected: [200, 'body', 200],
+    gaps: {
+      seaweedfs: { outcome: [200, '', 200], reason: `loses the body of ${SLASH}` },
+      versitygw: { outcome: [400, '', 404], reason: `refuses ${SLASH}` },
+    },
   },
   {
     title: 'a key ending in /, empty, with metadata',
@@ -174,7 +185,7 @@ export const READ_ROWS: readonly Row[] = [
       const seen = await Promise.all(['copy', 'replaced'].map((key) => site.get(key)));
       return [
         xmlText(kept.text, 'ETag') !== '',
-        ...seen.map(({ text, headers }) => `${text} of ${headers['x-amz-meta-of']}`),
+        ...seen.map(({ text, headers }) => `${text} of ${String(headers['x-amz-meta-of'])}`),
       ];
     },
     expected: [true, 'copied of source', 'copied of copy'],

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { crc32Base64, withSignedChunks, withTrailer, xmlText, type RawRequest } from '../support/s3-raw.ts';
 import type { Row } from './row.ts';
 import type { Site } from './site.ts';
@@ -10,6 +11,8 @@ const META = { 'x-amz-meta-of': 'old' };
 async function cutPut(site: Site, key: string, request: Partial<RawRequest>): Promise<string> {
   await site.put(key, 'old', META);
   await site.send('PUT', key, { ...request, cutAfter: 200_000 });
+  // A store notices the end of the connection when it does; a short body would be there by then.
+  await sleep(500);
   const after = await site.get(key);
   return after.text === 'old' && after.headers['x-amz-meta-of'] === 'old' ? 'old object kept' : 'short body stored';
 }
@@ -34,6 +37,11 @@ const SHORT_BODY = {
   reason: 'posix backend links what has arrived: bodies go framed with a trailer (trait refusesShortBody)',
 };
 const NO_TRAILERS = 'answers 400 to every trailer (trait acceptsTrailers): bodies go unsigned or with their hash';
+
+const FRAMING = {
+  outcome: 'payload stored, Content-Encoding aws-chunked',
+  reason: 'keeps the coding of the framing: the gateway strips it when it answers',
+};
 
 export const WRITE_ROWS: readonly Row[] = [
   {
@@ -78,12 +86,17 @@ export const WRITE_ROWS: readonly Row[] = [
     title: 'a PUT with a CRC32 trailer',
     observe: (site) => goodPut(site, 'trailer', NEW, withTrailer(NEW)),
     expected: 'payload stored, Content-Encoding none',
-    gaps: { radosgw: { outcome: '400 ', reason: NO_TRAILERS } },
+    gaps: {
+      seaweedfs: FRAMING,
+      versitygw: FRAMING,
+      radosgw: { outcome: '400 XAmzContentSHA256Mismatch', reason: NO_TRAILERS },
+    },
   },
   {
     title: 'a PUT in signed chunks',
     observe: (site) => goodPut(site, 'chunks', NEW, withSignedChunks([NEW.subarray(0, 65_536), NEW.subarray(65_536)])),
     expected: 'payload stored, Content-Encoding none',
+    gaps: { seaweedfs: FRAMING, versitygw: FRAMING, radosgw: FRAMING },
   },
   {
     title: 'a PUT that waits for 100 Continue',
