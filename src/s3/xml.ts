@@ -25,7 +25,6 @@ const MAX_DEPTH = 24;
 const TAG =
   /<(?:\/([A-Za-z_][\w.:-]*)\s*|([A-Za-z_][\w.:-]*)(?:\s+[A-Za-z_][\w.:-]*\s*=\s*(?:"[^"<]*"|'[^'<]*'))*\s*(\/)?)>/y;
 /** What XML 1.0 section 2.2 keeps out of a document. */
-// eslint-disable-next-line no-control-regex -- the rule warns of the very characters that are to be found
 const ILLEGAL = /[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]/;
 const REFERENCE = /&(?:#(\d{1,7})|#x([\da-fA-F]{1,6})|(amp|lt|gt|quot|apos));|&/g;
 const ENTITIES: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" };
@@ -138,7 +137,6 @@ export function childrenOf(element: XmlElement, name: string): readonly XmlEleme
   return element.children.filter((child) => child.name === name);
 }
 
-// eslint-disable-next-line no-control-regex -- the characters that XML cannot hold as they are
 const SPECIAL = /[&<>"'\r\0-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]|\p{Surrogate}/gu;
 const ESCAPED: Readonly<Record<string, string>> = {
   '&': '&amp;',
