@@ -95,12 +95,13 @@ describe('a token that dies', () => {
 });
 
 describe('renewal', () => {
-  test.each<[string, AppRoleOptions]>([
-    ['a renewable token', { ttl: 2, maxTtl: 60 }],
-    ['one at its maximum', { ttl: 2, maxTtl: 3 }],
-    ['a batch token', { ttl: 3, maxTtl: 60, tokenType: 'batch' }], // its times are whole seconds
-  ])('%s is replaced or renewed in time: no call ever meets 403', async (_, options) => {
-    const { backend } = await openRole(options);
+  test.each<[string, number, AppRoleOptions]>([
+    ['a renewable token', 2, { ttl: 2, maxTtl: 60 }],
+    ['one at its maximum', 2, { ttl: 2, maxTtl: 3 }],
+    // Its times are whole seconds, so that it may live for one less than it says.
+    ['a batch token', 1, { ttl: 5, maxTtl: 60, tokenType: 'batch' }],
+  ])('%s is replaced or renewed in time: no call ever meets 403', async (_, atLeast, options) => {
+    const { backend } = await openRole(options, { chance: clock().chance });
     const mark = await bao.auditMark();
     const until = Date.now() + 5000;
     while (Date.now() < until) {
@@ -110,7 +111,7 @@ describe('renewal', () => {
     const calls = await bao.calls(mark);
     expect(calls.filter((call) => call === LOOKUP)).toEqual([]);
     const cared = calls.filter((call) => call === LOGIN || call === 'update auth/token/renew-self');
-    expect(cared.length).toBeGreaterThanOrEqual(2);
+    expect(cared.length).toBeGreaterThanOrEqual(atLeast);
     expect(cared.length).toBeLessThanOrEqual(8);
   });
 
