@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TLSSocket } from 'node:tls';
 import type { AuditEntry } from '../audit.ts';
-import { asServiceError, ServiceError } from '../errors.ts';
+import { asServiceError, ServiceError, type ErrorCode } from '../errors.ts';
 import type { Identity } from '../iam/types.ts';
 import { createVerifier, type Verifier } from '../sigv4/verify.ts';
 import type { Verified } from '../sigv4/types.ts';
@@ -16,6 +16,13 @@ export type ServeAdmin = (req: IncomingMessage, res: ServerResponse, path: strin
 
 /** Of a path that is no route; read only to check who asks for it. */
 const UNKNOWN_BODY = 4 * 1024;
+
+/** Refusals of a signature that have the status of a bad request; they count as failed authentications too. */
+const FORGED: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'AuthorizationHeaderMalformed',
+  'InvalidToken',
+  'XAmzContentSHA256Mismatch',
+]);
 
 /** Verify, allow, record, answer: in this order, for every route. */
 export function createAdmin(options: AdminOptions): ServeAdmin {
@@ -52,7 +59,7 @@ export function createAdmin(options: AdminOptions): ServeAdmin {
       const outcome = err.status === 401 || err.status === 403 ? 'denied' : 'failed';
       entry.finish(outcome, err.status, err.reason);
       metrics.request(operation, 'none', outcome, seconds());
-      if (outcome === 'denied') metrics.authFailure('admin', err.code);
+      if (outcome === 'denied' || FORGED.has(err.code)) metrics.authFailure('admin', err.code);
       const unread = req.complete ? {} : { connection: 'close' };
       respond(res, requestId, errorAnswer(err, requestId), { ...err.headers, ...unread });
       discard(req);
