@@ -20,6 +20,8 @@ export interface AuditFields {
 export type AuditOutcome = 'success' | 'denied' | 'failed';
 
 export interface AuditEntry {
+  /** What is known so far. */
+  readonly fields: AuditFields;
   /** Adds what became known since. */
   add(fields: Partial<AuditFields>): void;
   /**

@@ -80,6 +80,10 @@ class Entry implements AuditEntry {
     this.#began = clock();
   }
 
+  get fields(): AuditFields {
+    return this.#fields;
+  }
+
   add(fields: Partial<AuditFields>): void {
     this.#fields = { ...this.#fields, ...fields };
     this.#text = undefined;

@@ -42,7 +42,11 @@ export async function createBucket(x: Exchange<CreateBucket>): Promise<Reply> {
   const { settings, buckets } = x.rooms;
   const request = parseCreateBucket(await smallBody(x, CREATE_BODY_LIMIT));
   assertLocationConstraint(request.locationConstraint, settings.region);
-  if ((await buckets.get(x.op.bucket)) !== undefined) throw new ServiceError('BucketAlreadyOwnedByYou');
+  if ((await buckets.get(x.op.bucket)) !== undefined) {
+    if (await standsAtStore(x, x.op.bucket)) throw new ServiceError('BucketAlreadyOwnedByYou');
+    // Deleted behind our back: what comes under this name is another bucket.
+    await buckets.retire(x.op.bucket);
+  }
   const body = Buffer.from(formatCreateBucket(settings.storeRegion));
   const headers: Record<string, string> = {};
   const lock = x.caller.request.headers['x-amz-bucket-object-lock-enabled'];
@@ -74,6 +78,12 @@ export async function deleteBucket(x: Exchange<DeleteBucket>): Promise<Reply> {
   response.discard();
   if (record !== undefined) await x.rooms.buckets.retire(x.op.bucket);
   return { status: 204, headers: {} };
+}
+
+async function standsAtStore(x: Exchange, bucket: string): Promise<boolean> {
+  const response = await callStore(x, { method: 'HEAD', bucket });
+  response.discard();
+  return response.status !== 404;
 }
 
 async function exists(x: Exchange, name: string): Promise<void> {

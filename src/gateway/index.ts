@@ -1,6 +1,6 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import express, { type Router } from 'express';
-import type { AuditEntry } from '../audit.ts';
+import type { AuditEntry, AuditFields } from '../audit.ts';
 import type { ServiceError } from '../errors.ts';
 import type { Identity } from '../iam/types.ts';
 import { parseOperation } from '../s3/parse-operation.ts';
@@ -28,7 +28,10 @@ export interface Outcome {
   readonly requestId: string;
   readonly operation: string;
   readonly status: number;
+  /** The error's code and class, where there was one. */
+  readonly code: string | undefined;
   readonly reason: string | undefined;
+  readonly mode: NonNullable<AuditFields['mode']>;
   readonly seconds: number;
 }
 
@@ -79,9 +82,15 @@ export function createGateway(options: GatewayOptions): Gateway {
       error = fail(req, res, err, arrival);
     } finally {
       close(entry, res, error);
-      const { requestId } = arrival;
-      const seconds = (performance.now() - started) / 1000;
-      options.observe({ requestId, operation, status: res.statusCode, reason: error?.reason, seconds });
+      options.observe({
+        requestId: arrival.requestId,
+        operation,
+        status: res.statusCode,
+        code: error?.code,
+        reason: error?.reason,
+        mode: entry.fields.mode ?? 'none',
+        seconds: (performance.now() - started) / 1000,
+      });
     }
   }
 

@@ -1,0 +1,236 @@
+import { createSecretKey, randomBytes, type KeyObject } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { openAudit } from './audit/open.ts';
+import type { Audit } from './audit.ts';
+import { readMasterKey, readSecret, readSigningKey, type Config } from './config.ts';
+import { BucketRecords } from './control/buckets.ts';
+import { openControlDirectory } from './control/directory.ts';
+import { loadEnvelopeKeys } from './control/envelope-keys.ts';
+import { loadRealm } from './control/init.ts';
+import type { ControlStore } from './control/port.ts';
+import { startDevStore } from './devstore/server.ts';
+import { pooledEntropy } from './entropy.ts';
+import { ServiceError } from './errors.ts';
+import type { Rooms } from './gateway/exchange.ts';
+import { openLocalBackend } from './kms/backends/local.ts';
+import { openVaultBackend } from './kms/backends/vault.ts';
+import { noKmsMetrics } from './kms/options.ts';
+import type { KmsMetrics, ServiceControl } from './kms/ports.ts';
+import { openKeyService, type OpenKeyService } from './kms/service.ts';
+import type { Log } from './log.ts';
+import type { Metrics } from './metrics.ts';
+import { createStoreClient } from './store/client.ts';
+import type { StoreClient, StoreTraits } from './store/port.ts';
+import { loadProfile, type StoreProfile } from './store/profile.ts';
+import { checkRealmMarker } from './store/system-bucket.ts';
+
+/** Account in ARNs of KMS keys: there is none behind this service. */
+const ACCOUNT = '000000000000';
+
+export interface Opened {
+  readonly rooms: Rooms;
+  /** The administrator's side; configure answers 409 where the configuration file rules. */
+  readonly service: ServiceControl;
+  readonly profile: StoreProfile;
+  close(): Promise<void>;
+}
+
+export interface OpenOptions {
+  readonly config: Config;
+  readonly log: Log;
+  readonly metrics: Metrics;
+}
+
+/** The store as the configuration names it: an endpoint, or the embedded one started on a free loopback port. */
+export interface StorePlace {
+  client(traits: StoreTraits): StoreClient;
+  readonly region: string;
+  close(): Promise<void>;
+}
+
+/** Opens every room that the gateway needs, in the order in which they need each other, and closes all on a failure. */
+export async function openRooms(options: OpenOptions): Promise<Opened> {
+  const closers: (() => Promise<void>)[] = [];
+  const keep = <T extends { close(): Promise<void> }>(room: T): T => {
+    closers.unshift(() => room.close());
+    return room;
+  };
+  const close = async (): Promise<void> => {
+    for (const closer of closers.splice(0)) await closer().catch(() => undefined);
+  };
+  try {
+    return { ...(await open(options, keep)), close };
+  } catch (err) {
+    await close();
+    throw err;
+  }
+}
+
+type Keep = <T extends { close(): Promise<void> }>(room: T) => T;
+
+async function open({ config, log, metrics }: OpenOptions, keep: Keep): Promise<Omit<Opened, 'close'>> {
+  const clock = (): Date => new Date();
+  const control = keep(await openControl(config));
+  const realm = await loadRealm(control);
+  const envelopeKeys = await loadEnvelopeKeys(control);
+  const audit = keep(openAuditSinks(config, metrics));
+  const place = keep(await openStorePlace(config));
+  const profile = await openProfile(config, place, control, realm.id);
+  for (const [trait, held] of Object.entries(profile.traits)) if (!held) log.info('store trait missing', { trait });
+  const store = keep(place.client(profile.traits));
+  const keys = keep(await openKeys(config, control, metrics, log));
+  await seedKeys(config, keys, log);
+  const rooms: Rooms = {
+    store,
+    keys,
+    buckets: new BucketRecords({ store: control, clock: Date.now }),
+    envelopeKeys,
+    realmId: realm.id,
+    audit,
+    entropy: pooledEntropy(),
+    clock,
+    settings: {
+      region: config.data.region,
+      storeRegion: place.region,
+      systemBucket: config.store.systemBucket,
+      baseHosts: config.data.baseHosts,
+      allowInsecureSseC: config.development.allowInsecureSseC,
+      metadataIntegrity: config.metadataIntegrity,
+      bareMarkersReadable: profile.bareMarkersReadable,
+    },
+  };
+  return { rooms, service: config.kms.source === 'file' ? ruledByFile(keys) : keys, profile };
+}
+
+export function openControl(config: Config, create = false): Promise<ControlStore> {
+  const { directory, masterKey } = config.control;
+  return openControlDirectory({ path: directory, masterKey: readMasterKey(masterKey), ...(create ? { create } : {}) });
+}
+
+function openAuditSinks(config: Config, metrics: Metrics): Audit {
+  return openAudit({ ...config.audit, clock: Date.now, onFailure: (sink) => metrics.auditFailure(sink) });
+}
+
+/** The embedded store listens on loopback with credentials that live as long as the process. */
+export async function openStorePlace({ store, data }: Config): Promise<StorePlace> {
+  if (store.kind === 's3') {
+    const tls = store.caFile === undefined ? {} : { tls: { ca: readFileSync(store.caFile) } };
+    const credentials = { accessKeyId: store.accessKeyId, secret: readSigningKey(store.secret) };
+    return storePlace(new URL(store.endpoint), store.region, store.pathStyle, credentials, tls, () =>
+      Promise.resolve(),
+    );
+  }
+  const secretAccessKey = randomBytes(30).toString('base64url');
+  const accessKeyId = `EMBEDDED${randomBytes(6).toString('hex').toUpperCase()}`;
+  const { region } = data;
+  const embedded = await startDevStore({
+    directory: store.directory,
+    host: '127.0.0.1',
+    port: 0,
+    region,
+    credentials: { accessKeyId, secretAccessKey },
+  });
+  const secret = createSecretKey(Buffer.from(`AWS4${secretAccessKey}`));
+  return storePlace(new URL(embedded.url), region, true, { accessKeyId, secret }, {}, () => embedded.close());
+}
+
+function storePlace(
+  endpoint: URL,
+  region: string,
+  pathStyle: boolean,
+  credentials: { accessKeyId: string; secret: KeyObject },
+  tls: { tls?: { ca: Buffer } },
+  close: () => Promise<void>,
+): StorePlace {
+  const clock = (): Date => new Date();
+  const client = (traits: StoreTraits): StoreClient =>
+    createStoreClient({ endpoint, region, pathStyle, credentials, traits, clock, ...tls });
+  return { client, region, close };
+}
+
+async function openProfile(
+  config: Config,
+  place: StorePlace,
+  control: ControlStore,
+  realmId: Buffer,
+): Promise<StoreProfile> {
+  const { systemBucket, traits: pins } = config.store;
+  const profile = await loadProfile({
+    control,
+    pins,
+    client: (traits) => place.client(traits),
+    systemBucket,
+    run: randomBytes(8).toString('hex'),
+    clock: () => new Date(),
+  });
+  const client = place.client(profile.traits);
+  try {
+    await checkRealmMarker(client, systemBucket, realmId);
+  } finally {
+    await client.close();
+  }
+  return profile;
+}
+
+function openKeys(config: Config, control: ControlStore, metrics: Metrics, log: Log): Promise<OpenKeyService> {
+  return openKeyService({
+    control,
+    backends: { local: openLocalBackend, vault: (section) => openVaultBackend(section) },
+    clock: Date.now,
+    markerFile: config.control.markerFile,
+    metrics: kmsMetrics(metrics),
+    log: (event) => log.info(event),
+    region: config.data.region,
+    account: ACCOUNT,
+    development: config.development.skipTlsVerify,
+    environment: (name) => readSecret({ kind: 'env', name }),
+  });
+}
+
+function kmsMetrics(metrics: Metrics): KmsMetrics {
+  return {
+    ...noKmsMetrics,
+    cacheHit: () => metrics.cache('hit'),
+    cacheMiss: () => metrics.cache('miss'),
+    cacheLoad: () => metrics.cache('load'),
+    cacheEvicted: () => metrics.cache('eviction'),
+    cacheStaleHit: () => metrics.cache('stale_hit'),
+    cacheSize: (size) => metrics.cacheSize(size),
+  };
+}
+
+/** `file`: the section rules at every start. `api`: it seeds a service that was never configured, and starts it. */
+async function seedKeys(config: Config, keys: OpenKeyService, log: Log): Promise<void> {
+  const section = config.kms.config;
+  const untouched = keys.state() === 'NotConfigured';
+  if (section === undefined || (config.kms.source === 'api' && !untouched)) return;
+  try {
+    await keys.configure(section, 'configuration file');
+    if (untouched) await keys.start('configuration file');
+  } catch (err) {
+    // The KMS may be down at this moment: SSE-C and reads of settings go on, and an administrator can start it.
+    log.error('kms configuration from file failed', {}, err);
+  }
+}
+
+function ruledByFile(service: OpenKeyService): ServiceControl {
+  const refuse = (): Promise<never> =>
+    Promise.reject(
+      new ServiceError('Conflict', {
+        message: 'The configuration file rules here (kms.source).',
+        reason: 'kms-source',
+      }),
+    );
+  return {
+    state: service.state,
+    frozen: service.frozen,
+    status: () => service.status(),
+    config: () => service.config(),
+    start: (by) => service.start(by),
+    stop: (request) => service.stop(request),
+    clearCache: (by) => service.clearCache(by),
+    close: () => service.close(),
+    configure: refuse,
+    reconfigure: refuse,
+  };
+}
