@@ -17,7 +17,7 @@ describe.each(inject('stores'))('$name', (store) => {
     expect((await s3(store, { method: 'PUT', bucket: site.bucket })).status).toBe(200);
   });
 
-  it.each(ROWS)('$title', async ({ observe, expected, gaps }) => {
+  it.concurrent.each(ROWS)('$title', async ({ observe, expected, gaps }) => {
     const gap = gaps?.[store.name];
     expect(await observe(site), gap?.reason ?? 'as AWS does').toEqual(gap ? gap.outcome : expected);
   });

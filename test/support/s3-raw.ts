@@ -27,6 +27,8 @@ export interface RawRequest {
   readonly cutAfter?: number;
   /** How the cut is made: the connection is destroyed (default), or only our half of it is closed. */
   readonly cutBy?: 'destroy' | 'half-close';
+  /** Sends the first bytes, and the rest when the promise resolves. */
+  readonly pauseAfter?: { readonly bytes: number; readonly until: Promise<void> };
   /** Makes the wire body out of the signature's seed (signed chunks); `body` is ignored then. */
   readonly frame?: (seed: ChunkSeed) => Buffer;
   /** Wire length of what `frame` makes. */
@@ -79,7 +81,12 @@ export async function s3(store: RawStore, request: RawRequest): Promise<RawRespo
   });
 }
 
-function send(req: ClientRequest, body: Buffer, { cutAfter, cutBy = 'destroy' }: RawRequest): void {
+function send(req: ClientRequest, body: Buffer, { cutAfter, cutBy = 'destroy', pauseAfter }: RawRequest): void {
+  if (pauseAfter) {
+    req.write(body.subarray(0, pauseAfter.bytes));
+    void pauseAfter.until.then(() => req.end(body.subarray(pauseAfter.bytes)));
+    return;
+  }
   if (cutAfter === undefined) {
     req.end(body);
     return;
