@@ -124,7 +124,12 @@ export class HttpUpload implements StoreUpload {
     request.setTimeout(timeouts.idleMs, () => this.#silence(request));
     request.on('socket', (socket) => {
       if (!socket.connecting) return;
-      const timer = setTimeout(() => request.destroy(new Error('connect timeout')), timeouts.connectMs);
+      const timer = setTimeout(() => {
+        // After a stall of our own the connection may be there already: its event comes first.
+        setImmediate(() => {
+          if (socket.connecting) request.destroy(new Error('connect timeout'));
+        });
+      }, timeouts.connectMs);
       const connected = 'encrypted' in socket ? 'secureConnect' : 'connect';
       socket.once(connected, () => clearTimeout(timer));
       socket.once('close', () => clearTimeout(timer));

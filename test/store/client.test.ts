@@ -8,7 +8,7 @@ import { ALL_TRAITS, clientFor } from './clients.ts';
 import { startFakeStore, type FakeConnection, type FakeStore } from './fake-store.ts';
 
 const TIMEOUTS = {
-  connectMs: 1000,
+  connectMs: 5000,
   idleMs: 250,
   headersMs: 250,
   slowHeadersMs: 9000,

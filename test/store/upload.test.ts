@@ -8,7 +8,7 @@ import { ALL_TRAITS, clientFor } from './clients.ts';
 import { startFakeStore, type FakeConnection, type FakeHead, type FakeStore } from './fake-store.ts';
 
 const TIMEOUTS = {
-  connectMs: 1000,
+  connectMs: 5000,
   idleMs: 250,
   headersMs: 250,
   slowHeadersMs: 500,
@@ -180,6 +180,7 @@ describe.each([true, false])('upload, releasing %s', (releasing) => {
     const controller = new AbortController();
     const upload = client.upload({ ...AT, signal: controller.signal }, 600_000);
     await give(upload, randomBytes(100_000));
+    await sleep(30);
     controller.abort();
     await expect(upload.response).rejects.toMatchObject({ reason: 'store-aborted' });
     await expect(upload.drained()).rejects.toMatchObject({ reason: 'store-aborted' });
