@@ -22,7 +22,7 @@ function body<S extends z.ZodType>(
   };
 }
 
-type Rest = Omit<Row, 'method' | 'path' | 'action' | 'parse'>;
+type Rest = Omit<Row, 'method' | 'path' | 'action' | 'built' | 'parse'>;
 
 const service: Rest = { maxBody: SMALL, timeoutMs: 60 * SECOND, resource: 'service', exempt: false };
 const large: Rest = { ...service, maxBody: LARGE };
@@ -34,7 +34,7 @@ const keyPolicy: Rest = { ...key, maxBody: LARGE };
 const later: Row['parse'] = () => ({ answer: notImplemented });
 
 function route(method: Row['method'], path: string, action: string, rest: Rest, parse: Row['parse']): Row {
-  return Object.freeze({ method, path, action, ...rest, parse });
+  return Object.freeze({ method, path, action, ...rest, built: parse !== later, parse });
 }
 
 /** docs/ADMIN.md holds the same table, and a test pins it. */

@@ -46,6 +46,8 @@ export interface Row {
   readonly resource: 'service' | 'key';
   /** Goes on when no audit sink takes its intent: what an incident needs first must not wait for a disk. */
   readonly exempt: boolean;
+  /** False: answered with 501, after the caller was verified and allowed. */
+  readonly built: boolean;
   /** Parses the body; throws ValidationException. */
   readonly parse: (bytes: Buffer) => Parsed;
 }

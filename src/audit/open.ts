@@ -84,6 +84,10 @@ class Entry implements AuditEntry {
     return this.#fields;
   }
 
+  get fields(): AuditFields {
+    return this.#fields;
+  }
+
   add(fields: Partial<AuditFields>): void {
     this.#fields = { ...this.#fields, ...fields };
     this.#text = undefined;

@@ -10,7 +10,7 @@ const seconds = (value: number, text: string) => z.number().int().min(1).max(86_
 
 function tls(path: Path) {
   return strict({
-    certFile: path().describe('PEM file with the certificate chain; re-read when it changes.'),
+    certFile: path().describe('PEM file with the certificate chain.'),
     keyFile: path().describe('PEM file with the private key; 0600.'),
   });
 }
@@ -19,7 +19,9 @@ export function dataListener(path: Path) {
   return strict({
     host: host('Address to listen on.'),
     port: port(9400),
-    tls: tls(path).exactOptional().describe('TLS. Without it SSE-C is refused.'),
+    tls: tls(path)
+      .exactOptional()
+      .describe('TLS. Without it SSE-C is refused, unless a trusted proxy says that the client used TLS.'),
     region: region().default('us-east-1').describe('The region of every bucket, and of request signatures.'),
     acceptedRegions: z.array(region()).max(64).default([]).describe('Other regions accepted in credential scopes.'),
     baseHosts: z

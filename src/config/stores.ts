@@ -88,7 +88,7 @@ export function control(path: Path) {
     masterKeyEnv: variable().exactOptional().describe('Environment variable with the master key.'),
     markerFile: path()
       .exactOptional()
-      .describe('The local stop marker (`stopped.json` beside the directory); never inside the directory.'),
+      .describe('The local stop marker (`<directory>.stopped.json`); never inside the directory.'),
   })
     .check((ctx) => {
       const { directory, markerFile } = ctx.value;

@@ -80,6 +80,9 @@ export class FakeAudit implements Audit {
     const entry: Recorded = { fields, intended: false, finished: undefined };
     this.entries.push(entry);
     return {
+      get fields() {
+        return entry.fields;
+      },
       add: (more) => {
         entry.fields = { ...entry.fields, ...more };
       },
