@@ -3,6 +3,7 @@ import { u16, u32 } from '../bytes.ts';
 import { ServiceError } from '../errors.ts';
 import { BUCKET_ID_LENGTH, CONTEXT_ARN, CONTEXT_BUCKET_ID, LABEL, RESERVED_CONTEXT_PREFIXES } from './format.ts';
 import { lengthPrefixed } from './mac.ts';
+import type { FieldReader } from './reader.ts';
 
 /** An encryption context: names are unique, and in the canonical order (ascending UTF-8 bytes) wherever we made it. */
 export type EncryptionContext = readonly (readonly [name: string, value: string])[];
@@ -149,4 +150,22 @@ export function contextDigest(context: EncryptionContext): Buffer {
 export function encodePairs(context: EncryptionContext): Buffer {
   const fields = context.flat().map((text) => Buffer.from(text, 'utf8'));
   return Buffer.concat([Buffer.from([context.length]), ...fields.flatMap((field) => [u16(field.length), field])]);
+}
+
+/** The strict inverse of `encodePairs`: ascending names, none empty, valid UTF-8; one stored form of each context. */
+export function decodePairs(reader: FieldReader, malformed: () => Error): EncryptionContext {
+  const text = (bytes: Buffer): string => {
+    const decoded = bytes.toString('utf8');
+    if (!Buffer.from(decoded, 'utf8').equals(bytes)) throw malformed();
+    return decoded;
+  };
+  const pairs: (readonly [string, string])[] = [];
+  let previous: Buffer = Buffer.alloc(0);
+  for (let left = reader.u8(); left > 0; left -= 1) {
+    const name = reader.take(reader.u16());
+    if (Buffer.compare(previous, name) >= 0) throw malformed();
+    previous = name;
+    pairs.push([text(name), text(reader.take(reader.u16()))]);
+  }
+  return pairs;
 }

@@ -1,6 +1,6 @@
 import { u16, u32, u64 } from '../bytes.ts';
 import { integrityError, ServiceError } from '../errors.ts';
-import type { EncryptionContext, ObjectPlace } from './context.ts';
+import { decodePairs, type EncryptionContext, type ObjectPlace } from './context.ts';
 import {
   DIGEST_LENGTH,
   ENVELOPE_MAX_CHARACTERS,
@@ -160,7 +160,7 @@ export function parseEnvelope(value: string): ParsedEnvelope {
       : undefined;
   const keyId = reader.take(reader.u8()).toString('latin1');
   const pairsAt = reader.offset;
-  const context = readPairs(reader);
+  const context = decodePairs(reader, malformed);
   const pairs = reader.since(pairsAt);
   const wrappedDataKey = reader.take(reader.u16());
   const wrappedObjectKey = reader.take(reader.u16());
@@ -180,23 +180,4 @@ function readLength(bytes: Buffer, type: ObjectType): number | undefined {
   const length = Number(bytes.readBigUInt64BE(0));
   if (length > SIZE.maxPlaintext) throw malformed();
   return length;
-}
-
-function readPairs(reader: FieldReader): EncryptionContext {
-  const pairs: (readonly [string, string])[] = [];
-  let previous: Buffer = Buffer.alloc(0);
-  for (let left = reader.u8(); left > 0; left -= 1) {
-    const name = reader.take(reader.u16());
-    // Ascending and not empty: one stored form of each context.
-    if (Buffer.compare(previous, name) >= 0) throw malformed();
-    previous = name;
-    pairs.push([decodeText(name), decodeText(reader.take(reader.u16()))]);
-  }
-  return pairs;
-}
-
-function decodeText(bytes: Buffer): string {
-  const text = bytes.toString('utf8');
-  if (!Buffer.from(text, 'utf8').equals(bytes)) throw malformed();
-  return text;
 }

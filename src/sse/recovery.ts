@@ -1,18 +1,24 @@
 import { u16 } from '../bytes.ts';
-import { ServiceError } from '../errors.ts';
-import { clientContext, contextDigest, effectiveContext, encodePairs } from './context.ts';
+import { integrityError, ServiceError } from '../errors.ts';
+import { clientContext, contextDigest, decodePairs, effectiveContext, encodePairs } from './context.ts';
 import type { EncryptionContext, ObjectPlace } from './context.ts';
 import {
+  BUCKET_ID_LENGTH,
   FLAG_BUCKET_KEY,
   FORMAT_VERSION,
+  KEY_LENGTH,
+  KMS_KEY_ID,
   LABEL,
+  MAX_WRAPPED_KEY_LENGTH,
   MODE_CODE,
+  OBJECT_ID_LENGTH,
   RECOVERY_LENGTH,
   type Entropy,
   type SseMode,
 } from './format.ts';
-import type { Kek, ObjectKey } from './key.ts';
-import { wrapObjectKey } from './wrap.ts';
+import { takeObjectKey, type Kek, type ObjectKey } from './key.ts';
+import { FieldReader } from './reader.ts';
+import { unwrap, WRAP_OVERHEAD, wrapObjectKey } from './wrap.ts';
 
 const NO_BYTES = Buffer.alloc(0);
 
@@ -56,4 +62,44 @@ export function buildRecovery(fields: RecoveryFields, kek: Kek, objectKey: Objec
   const out = Buffer.alloc(RECOVERY_LENGTH);
   content.copy(out);
   return out;
+}
+
+/** What a recovery copy says; unauthenticated until `openRecovery` has its KEK. */
+export interface RecoveryCopy extends Omit<RecoveryFields, 'place'> {
+  readonly bucketId: Buffer;
+  readonly wrappedObjectKey: Buffer;
+}
+
+const malformed = (): ServiceError => integrityError('recovery-form');
+
+/** Parses the 512 bytes; undefined for the zeros of SSE-C. */
+export function parseRecovery(bytes: Buffer): RecoveryCopy | undefined {
+  if (bytes.length !== RECOVERY_LENGTH) throw malformed();
+  if (bytes.every((byte) => byte === 0)) return undefined;
+  const reader = new FieldReader(bytes, malformed);
+  const [version, modeCode, flags, zero] = reader.take(4);
+  const mode = modeCode === MODE_CODE['SSE-S3'] ? 'SSE-S3' : modeCode === MODE_CODE['SSE-KMS'] ? 'SSE-KMS' : undefined;
+  if (version !== FORMAT_VERSION || mode === undefined || zero !== 0) throw malformed();
+  if (flags !== 0 && flags !== FLAG_BUCKET_KEY) throw malformed();
+  const objectId = reader.take(OBJECT_ID_LENGTH);
+  const bucketId = reader.take(BUCKET_ID_LENGTH);
+  const wrappedObjectKey = reader.take(WRAP_OVERHEAD + KEY_LENGTH);
+  const keyId = reader.take(reader.u8()).toString('latin1');
+  const wrappedDataKey = reader.take(reader.u16());
+  const context = decodePairs(reader, malformed);
+  const rest = reader.take(RECOVERY_LENGTH - reader.offset);
+  if (!KMS_KEY_ID.test(keyId) || wrappedDataKey.length === 0 || wrappedDataKey.length > MAX_WRAPPED_KEY_LENGTH) {
+    throw malformed();
+  }
+  if (rest.some((byte) => byte !== 0)) throw malformed();
+  return { mode, bucketKey: flags !== 0, objectId, bucketId, wrappedObjectKey, keyId, wrappedDataKey, context };
+}
+
+/** The object key out of a recovery copy, for the offline `recover`; `place` is the operator's word. */
+export function openRecovery(copy: RecoveryCopy, place: ObjectPlace, kek: Kek): ObjectKey {
+  const { mode, objectId, bucketId, context, bucketKey } = copy;
+  const digest = contextDigest(effectiveContext(context, { ...place, bucketId }, bucketKey));
+  const plaintext = unwrap(kek, copy.wrappedObjectKey, recoveryAad(objectId, mode, digest));
+  if (plaintext === undefined) throw integrityError('recovery');
+  return takeObjectKey(plaintext);
 }

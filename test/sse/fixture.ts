@@ -6,6 +6,7 @@ import { deriveKek, newObjectId, newObjectKey, type ObjectKey } from '../../src/
 import type { EnvelopeKeys } from '../../src/sse/mac.ts';
 import { metadataDigest } from '../../src/sse/metadata.ts';
 import { ObjectSealer, openSingle, planRange } from '../../src/sse/object.ts';
+import type { MessageOpener } from '../../src/sse/open.ts';
 import { buildRecovery } from '../../src/sse/recovery.ts';
 
 /** Reproducible bytes: SHA-256 in counter mode over a seed. */
@@ -138,11 +139,10 @@ export interface OpenOptions {
   readonly chunk?: number;
 }
 
-/** Opens a single object the way that a GET does, in the order of FORMAT.md section 10. */
-export function openObject(
-  stored: { readonly headers: Readonly<Record<string, string>>; readonly body: Buffer },
-  options: OpenOptions = {},
-): Buffer {
+type Stored = Pick<SealedObject, 'headers' | 'body'>;
+
+/** All that a GET does before the body of a single object, in the order of FORMAT.md section 10. */
+export function openerOf(stored: Stored, options: OpenOptions = {}): MessageOpener {
   const { place = PLACE, keys = ENVELOPE_KEYS, dataKey = DATA_KEY, range } = options;
   const envelope = verifyEnvelope(stored.headers[ENVELOPE_HEADER] ?? '', place, keys);
   verifyMetadata(envelope, stored.headers);
@@ -150,14 +150,24 @@ export function openObject(
   const { objectKey } = openObjectKey(envelope, deriveKek(dataKey, envelope.objectId, envelope.mode));
   if (envelope.pin === undefined) throw new Error('not a single object');
   const plan = range === undefined ? undefined : planRange(length, range[0], range[1]);
-  const opener = openSingle({
+  return openSingle({
     objectKey,
     objectId: envelope.objectId,
     pin: { length, ...envelope.pin },
     range: plan,
   });
-  const body = plan === undefined ? stored.body : stored.body.subarray(plan.sealedStart, plan.sealedEnd + 1);
-  return feed(opener, body, options.chunk);
+}
+
+/** Opens a single object, or a range of it, in chunks as they would come from a store. */
+export function openObject(stored: Stored, options: OpenOptions = {}): Buffer {
+  const opener = openerOf(stored, options);
+  const { range, chunk } = options;
+  if (range === undefined) return feed(opener, stored.body, chunk);
+  const length =
+    verifyEnvelope(stored.headers[ENVELOPE_HEADER] ?? '', options.place ?? PLACE, options.keys ?? ENVELOPE_KEYS)
+      .length ?? 0;
+  const { sealedStart, sealedEnd } = planRange(length, range[0], range[1]);
+  return feed(opener, stored.body.subarray(sealedStart, sealedEnd + 1), chunk);
 }
 
 export interface Opener {
