@@ -84,10 +84,6 @@ class Entry implements AuditEntry {
     return this.#fields;
   }
 
-  get fields(): AuditFields {
-    return this.#fields;
-  }
-
   add(fields: Partial<AuditFields>): void {
     this.#fields = { ...this.#fields, ...fields };
     this.#text = undefined;
