@@ -50,7 +50,8 @@ export function loginMethod(settings: AuthSettings, transport: LoginTransport): 
   if ('approle' in settings) return new AppRoleLogin(settings.approle, transport);
   if ('kubernetes' in settings) {
     const { role, jwt_path, mount } = settings.kubernetes;
-    const body = async () => ({ role, jwt: await readSecret(jwt_path) });
+    // Kubernetes itself makes that file 0644.
+    const body = async () => ({ role, jwt: await readSecret(jwt_path, 0) });
     return { kind: 'kubernetes', login: async (deadline) => logIn(transport, mount, await body(), deadline) };
   }
   if ('cert' in settings) {
@@ -202,19 +203,28 @@ export function encodePath(path: string): string {
 
 const MAX_SECRET_BYTES = 64 * 1024;
 
+/** Others on the machine. A group may read: agents write their sinks 0640, orchestrators mount secrets by group. */
+const OTHERS = 0o007;
+
 /** One line of a file. Its absence is the operator's error, not an outage. Never printed, not even in part. */
-async function readSecret(path: string): Promise<string> {
+async function readSecret(path: string, openTo = OTHERS): Promise<string> {
   let file;
   try {
     file = await open(path, 'r');
+    if (((await file.stat()).mode & openTo) !== 0) throw openToOthers();
     const { bytesRead, buffer } = await file.read(Buffer.alloc(MAX_SECRET_BYTES), 0, MAX_SECRET_BYTES, 0);
     const secret = buffer.toString('utf8', 0, bytesRead).trim();
     buffer.fill(0);
     if (/^[\x21-\x7e]+$/.test(secret)) return secret;
   } catch (err) {
-    throw new ServiceError('AccessDenied', { reason: 'kms-denied', cause: err });
+    throw err instanceof ServiceError ? err : verdictError('bad-credentials', err);
   } finally {
     await file?.close();
   }
-  throw new ServiceError('AccessDenied', { reason: 'kms-denied' });
+  throw verdictError('bad-credentials');
+}
+
+function openToOthers(): ServiceError {
+  const message = 'secret_id_file or token_file is open to others on this machine; set its mode to 0600.';
+  return new ServiceError('ValidationException', { message, reason: 'kms-secret-file' });
 }

@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises';
+import { chmod, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { openVaultBackend, type VaultBackendDeps } from '../../src/kms/backends/vault.ts';
@@ -172,6 +172,19 @@ describe('bad SecretIDs', () => {
     await use(backend);
   });
 
+  test('a SecretID that everybody on the machine may read is refused before it is sent', async () => {
+    const { auth, path } = await approle(bao, await bao.appRole('open-file'));
+    await chmod(path, 0o644);
+    const mark = await bao.auditMark();
+    expect(await failure(openVaultBackend(configFor(bao, auth)))).toEqual({
+      code: 'ValidationException',
+      reason: 'kms-secret-file',
+    });
+    expect(await bao.calls(mark)).toEqual([]);
+    await chmod(path, 0o640);
+    await use(await open(auth));
+  });
+
   test('a role locked by others: the token that lives goes on, and the good SecretID comes into its own later', async () => {
     const { backend, auth } = await openRole();
     const bad = { role_id: auth.approle.role_id, secret_id: 'wrong' };
@@ -186,7 +199,7 @@ describe('other ways to a token', () => {
   test('token_file: read again when it changes, and only looked at', async () => {
     const path = join(bao.folder, 'token-file');
     const first = await bao.token(['sse-data']);
-    await writeFile(path, `${first}\n`);
+    await writeFile(path, `${first}\n`, { mode: 0o600 });
     const backend = await open({ token_file: { path, poll_interval_secs: 1 } });
     await writeFile(path, `${await bao.token(['sse-data'])}\n`);
     await wait(1500);
@@ -199,7 +212,7 @@ describe('other ways to a token', () => {
   test('token_file: a dead token is replaced from the file without waiting for the next look', async () => {
     const path = join(bao.folder, 'token-file-slow');
     const first = await bao.token(['sse-data']);
-    await writeFile(path, first);
+    await writeFile(path, first, { mode: 0o600 });
     const backend = await open({ token_file: { path, poll_interval_secs: 3600 } });
     await writeFile(path, await bao.token(['sse-data']));
     await bao.revoke(first);

@@ -32,6 +32,8 @@ export interface FakeVault {
   readonly seen: readonly Seen[];
   /** The script of the n-th call to a path that contains the key; the last one stays. */
   script(path: string, ...answers: readonly Script[]): void;
+  /** Whether a connection is still open. */
+  isOpen(connection: number): boolean;
   stop(): Promise<void>;
 }
 
@@ -73,6 +75,7 @@ export async function startFakeVault(options: { tls?: boolean } = {}): Promise<F
     ca: options.tls === true ? ca.cert : undefined,
     seen,
     script: (path, ...answers) => void scripts.set(path, [...answers]),
+    isOpen: (connection) => [...sockets.values()].includes(connection),
     stop: () =>
       new Promise((resolve) => {
         server.close(() => resolve());
