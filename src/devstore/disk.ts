@@ -1,7 +1,8 @@
 import { createHash, randomBytes, type Hash } from 'node:crypto';
-import { openSync, closeSync, fstatSync, readSync, constants } from 'node:fs';
+import { closeSync, constants, createReadStream, fstatSync, openSync, readSync } from 'node:fs';
 import { open, rm, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 
 /**
  * One file per object and per part: body ‖ record (JSON) ‖ length of the record (u32, big endian) ‖ MAGIC.
@@ -87,6 +88,14 @@ export class Draft {
     this.#open = false;
     await rm(this.path, { force: true });
   }
+}
+
+/** Bytes `start` to `end` (exclusive) of an open file, which is closed when they end or are given up. */
+export function readRange(fd: number, start: number, end: number): Readable {
+  // A stream's `end` is inclusive: it cannot read nothing.
+  if (end > start) return createReadStream('', { fd, start, end: end - 1, highWaterMark: 256 * 1024 });
+  closeSync(fd);
+  return Readable.from([]);
 }
 
 /** Reads the record of a finished file; throws when the file is not one. */

@@ -2,8 +2,8 @@ import { createHash, randomBytes } from 'node:crypto';
 import { ServiceError } from '../errors.ts';
 import { collect, isoTime, nameEncoder, numberOf, queryOf, xmlReply, type Call, type Handler } from './call.ts';
 import { checkWrite, parseRange, quote, unquote } from './conditions.ts';
-import type { Draft } from './disk.ts';
-import { copyRange, fill, findSource, newRecord, readFile } from './object-calls.ts';
+import { readRange, type Draft } from './disk.ts';
+import { copyRange, fill, findSource, newRecord, pump } from './object-calls.ts';
 import type { Bucket, ObjectRecord, Part, Upload } from './objects.ts';
 import { parseXml } from './xml.ts';
 
@@ -119,7 +119,7 @@ async function joinParts(
 ): Promise<void> {
   for (const part of parts) {
     if (upload.parts.get(part.number) !== part) throw new ServiceError('InvalidPart');
-    await readFile(call.disk.openPart(upload, part), 0, part.size, sink);
+    await pump(readRange(call.disk.openPart(upload, part), 0, part.size), sink);
   }
 }
 

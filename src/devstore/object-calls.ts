@@ -1,6 +1,7 @@
-import { createReadStream } from 'node:fs';
+import type { Readable } from 'node:stream';
 import { ServiceError } from '../errors.ts';
 import { stripAwsChunked } from '../sigv4/chunked.ts';
+import { isHeaderValue } from '../sigv4/parse.ts';
 import { collect, isoTime, xmlReply, type Call, type Handler, type Reply } from './call.ts';
 import {
   checkCopySource,
@@ -11,7 +12,7 @@ import {
   type ByteRange,
   type Headers,
 } from './conditions.ts';
-import type { Draft } from './disk.ts';
+import { readRange, type Draft } from './disk.ts';
 import type { Bucket, ObjectRecord } from './objects.ts';
 import { parseXml } from './xml.ts';
 
@@ -19,6 +20,7 @@ const MAX_KEY_BYTES = 1024;
 /** AWS, "user-defined object metadata": 2 KB over all names (without `x-amz-meta-`) and values. */
 const MAX_METADATA_BYTES = 2048;
 const META = 'x-amz-meta-';
+const STORAGE_CLASS = 'x-amz-storage-class';
 const CONTENT_HEADERS = ['cache-control', 'content-disposition', 'content-language', 'content-type', 'expires'];
 const OVERRIDES = [...CONTENT_HEADERS, 'content-encoding'];
 /** AWS's limit for a copy in one request. */
@@ -59,7 +61,7 @@ export const copyObject: Handler = async (call) => {
   const source = findSource(call);
   const replace = directive(headers['x-amz-metadata-directive']);
   const replaceTags = directive(headers['x-amz-tagging-directive']);
-  if (source.bucket === bucket && source.record.key === call.key && !replace && !headers['x-amz-storage-class'])
+  if (source.bucket === bucket && source.record.key === call.key && !replace && !headers[STORAGE_CLASS])
     throw new ServiceError('InvalidRequest', {
       message: 'This copy request is illegal because it copies an object to itself without changing anything.',
     });
@@ -68,7 +70,7 @@ export const copyObject: Handler = async (call) => {
   const draft = await copyRange(call, source, { start: 0, end: source.record.size });
   const record: ObjectRecord = {
     key: call.key,
-    headers: replace ? fresh.headers : source.record.headers,
+    headers: replace ? fresh.headers : withStorageClass(source.record.headers, fresh.headers[STORAGE_CLASS]),
     tags: replaceTags ? fresh.tags : source.record.tags,
     size: draft.size,
     etag: draft.md5(),
@@ -133,21 +135,17 @@ export interface Source {
 }
 
 /** Copies bytes of an object as it is now: the file is opened before anything is awaited. */
-export function copyRange(call: Call, { bucket, record }: Source, { start, end }: ByteRange): Promise<Draft> {
-  const fd = call.disk.openObject(bucket, record);
-  return fill(call, (sink) => readFile(fd, start, end, sink));
+export async function copyRange(call: Call, { bucket, record }: Source, { start, end }: ByteRange): Promise<Draft> {
+  const bytes = readRange(call.disk.openObject(bucket, record), start, end);
+  try {
+    return await fill(call, (sink) => pump(bytes, sink));
+  } finally {
+    bytes.destroy();
+  }
 }
 
-/** Reads bytes `start` to `end` (exclusive) of an open file into `sink`, and closes it. */
-export async function readFile(
-  fd: number,
-  start: number,
-  end: number,
-  sink: (chunk: Buffer) => Promise<void>,
-): Promise<void> {
-  // A stream must be read to be closed; of an empty body it reads the record's first byte, and drops it.
-  const stream = createReadStream('', { fd, start, end: Math.max(start, end - 1), highWaterMark: 256 * 1024 });
-  for await (const chunk of stream) if (end > start) await sink(chunk as Buffer);
+export async function pump(bytes: Readable, sink: (chunk: Buffer) => Promise<void>): Promise<void> {
+  for await (const chunk of bytes) await sink(chunk as Buffer);
 }
 
 /** The object that `x-amz-copy-source` names (percent-encoded, with or without a leading slash), conditions checked. */
@@ -202,7 +200,11 @@ function describe(call: Call): Source & { range: ByteRange | undefined; reply: R
 function overrides(call: Call): Headers {
   const found = OVERRIDES.flatMap((name) => {
     const value = call.request.query.get(`response-${name}`);
-    return value === undefined ? [] : [[name, value] as const];
+    if (value === undefined) return [];
+    // As a header would have brought it: the bytes of its UTF-8, and no line of its own.
+    const bytes = Buffer.from(value, 'utf8').toString('latin1');
+    if (!isHeaderValue(bytes)) throw new ServiceError('InvalidArgument');
+    return [[name, bytes] as const];
   });
   return Object.fromEntries(found);
 }
@@ -218,8 +220,8 @@ export function newRecord(call: Call): Pick<ObjectRecord, 'key' | 'headers' | 't
   // The framing of the request is no property of the object; what else is encoded stays.
   const encoding = stripAwsChunked(headers['content-encoding']);
   if (encoding !== undefined) kept.push(['content-encoding', encoding]);
-  const storageClass = headers['x-amz-storage-class'] ?? 'STANDARD';
-  if (storageClass !== 'STANDARD') kept.push(['x-amz-storage-class', storageClass]);
+  const storageClass = headers[STORAGE_CLASS] ?? 'STANDARD';
+  if (storageClass !== 'STANDARD') kept.push([STORAGE_CLASS, storageClass]);
   const tags = [...new URLSearchParams(headers['x-amz-tagging'] ?? '')];
   checkTags(tags);
   return { key: call.key, headers: Object.fromEntries(kept), tags };
@@ -236,6 +238,12 @@ function checkTags(tags: ObjectRecord['tags']): void {
 function directive(value: string | undefined): boolean {
   if (value !== undefined && value !== 'COPY' && value !== 'REPLACE') throw new ServiceError('InvalidArgument');
   return value === 'REPLACE';
+}
+
+/** The storage class is the request's, never the source's (AWS, CopyObject). */
+function withStorageClass(headers: Headers, storageClass: string | undefined): Headers {
+  const rest = Object.fromEntries(Object.entries(headers).filter(([name]) => name !== STORAGE_CLASS));
+  return storageClass === undefined ? rest : { ...rest, [STORAGE_CLASS]: storageClass };
 }
 
 /** Versioning is not offered: the one version of an object is `null`. */

@@ -1,5 +1,4 @@
 import { createSecretKey, randomBytes } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { pipeline } from 'node:stream/promises';
@@ -8,6 +7,7 @@ import type { Signer, VerifiedRequest } from '../sigv4/types.ts';
 import { createVerifier, type Verifier } from '../sigv4/verify.ts';
 import { openBody } from './body.ts';
 import type { Reply } from './call.ts';
+import { readRange } from './disk.ts';
 import { decodeName } from './object-calls.ts';
 import { DevDisk } from './objects.ts';
 import { findRoute, type Target } from './routes.ts';
@@ -144,17 +144,10 @@ async function send(res: ServerResponse, { status, headers = {}, xml, file }: Re
     res.writeHead(status, { ...headers, 'content-length': Buffer.byteLength(xml) }).end(xml);
     return;
   }
-  const isEmpty = file === undefined || file.end === file.start;
-  // Of an empty body one byte of the record would be read: `end` is inclusive. The stream is there to close the file.
-  const stream =
-    file && createReadStream('', { fd: file.fd, start: file.start, end: Math.max(file.start, file.end - 1) });
+  const bytes = file && readRange(file.fd, file.start, file.end);
   res.writeHead(status, headers);
-  if (!stream || isEmpty) {
-    stream?.destroy();
-    res.end();
-    return;
-  }
-  await pipeline(stream, res);
+  if (bytes) await pipeline(bytes, res);
+  else res.end();
 }
 
 function sendError(req: IncomingMessage, res: ServerResponse, err: unknown, requestId: string): void {

@@ -264,6 +264,28 @@ it('a refusal before the body leaves the connection in use', async () => {
   agent.destroy();
 });
 
+it('response-* parameters set headers, and cannot break out of them', async () => {
+  await site.put('override', 'x', { 'content-type': 'text/x', 'cache-control': 'no-store' });
+  const ask = (value: string) => site.send('GET', 'override', { query: { 'response-content-type': value } });
+  const { headers } = await ask('text/y');
+  expect([headers['content-type'], headers['cache-control']]).toEqual(['text/y', 'no-store']);
+  expect((await ask('text/y\r\nset-cookie: a=b')).status).toBe(400);
+});
+
+it('a copy takes its storage class from the request, the rest from its source', async () => {
+  await site.put('cold', 'x', { 'x-amz-storage-class': 'GLACIER_IR', 'x-amz-meta-a': 'b' });
+  const source = { 'x-amz-copy-source': `${site.bucket}/cold` };
+  const seen = [{}, { 'x-amz-storage-class': 'STANDARD_IA' }].map(async (headers, i) => {
+    await site.send('PUT', `warm-${i}`, { headers: { ...source, ...headers } });
+    const head = (await site.send('HEAD', `warm-${i}`)).headers;
+    return [head['x-amz-storage-class'], head['x-amz-meta-a']];
+  });
+  expect(await Promise.all(seen)).toEqual([
+    [undefined, 'b'],
+    ['STANDARD_IA', 'b'],
+  ]);
+});
+
 it('versions: each object has the one version null', async () => {
   await site.put('versions/a', 'x');
   const { text } = await site.send('GET', undefined, { query: { versions: '', prefix: 'versions/' } });
