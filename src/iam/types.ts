@@ -14,12 +14,16 @@ export interface Statement {
   readonly resources: readonly string[];
   readonly notResources: boolean;
   readonly conditions: readonly Condition[];
+  /** Of a key policy: the names of the identities that it speaks of, or `*`. */
+  readonly principals?: readonly string[];
 }
 
 export interface Condition {
   readonly operator: string;
   readonly key: string;
   readonly values: readonly string[];
+  /** Compiled from operator and values: does it hold for the value of `key`? Undefined is an absent key. */
+  readonly holds: (actual: string | undefined) => boolean;
 }
 
 /** A principal of the data plane or of the admin plane: never of both, unless it says `breakGlass`. */
@@ -36,4 +40,6 @@ export interface AccessRequest {
   readonly action: string;
   readonly resource: string;
   readonly context: Readonly<Record<string, string>>;
+  /** The caller's name; key policies ask for it. */
+  readonly principal?: string;
 }
