@@ -1,68 +1,50 @@
-import { takeKey } from '../bytes.ts';
+import type { KeyObject } from 'node:crypto';
 import { ServiceError } from '../errors.ts';
 import { parsePolicy } from './policy.ts';
 import { ROLES } from './roles.ts';
 import type { Identity, Policy } from './types.ts';
 
-/** An identity as the configuration gives it, its secrets resolved. */
-export interface IdentityEntry {
+/** An identity as the configuration gives it. `Ref` says where a secret is kept; iam never sees the secret itself. */
+export interface IdentityEntry<Ref> {
   readonly name: string;
   readonly accessKeyId: string;
-  /** The secret access key; solely owned by the entry, and wiped here. */
-  readonly secret: Buffer;
+  readonly secret: Ref;
   readonly plane: 'data' | 'admin' | 'both';
   readonly breakGlass: boolean;
   /** Names of policies or ready-made roles, or policy documents. */
   readonly policies: readonly (string | object)[];
-  readonly store?: { readonly accessKeyId: string; readonly secret: Buffer };
+  readonly store?: { readonly accessKeyId: string; readonly secret: Ref };
 }
 
-export interface Identities {
+export interface IdentityConfig<Ref> {
+  readonly identities: readonly IdentityEntry<Ref>[];
+  /** Policy documents by name; no name may be that of a ready-made role. */
+  readonly policies: Readonly<Record<string, unknown>>;
+}
+
+export interface IdentityDirectory {
   /** The identity that may sign on this plane; undefined for every other one. */
-  lookup(plane: 'data' | 'admin', accessKeyId: string): Identity | undefined;
+  lookup(accessKeyId: string, plane: 'data' | 'admin'): Identity | undefined;
   readonly all: readonly Identity[];
 }
 
-/** Shorter ones are guessed from one captured signature. */
-const MIN_SECRET_BYTES = 8;
+/** Reads the secret behind a reference as SigV4 uses it: the HMAC key over `AWS4` ‖ secret, the source wiped. */
+export type ReadSigningKey<Ref> = (ref: Ref) => KeyObject;
 
-/** The SigV4 key of a secret: `AWS4` ‖ secret. The secret's bytes are wiped, whatever happens. */
-export function signingSecret(secret: Buffer): Identity['secret'] {
-  const bytes = Buffer.alloc(4 + secret.byteLength);
-  bytes.write('AWS4', 'ascii');
-  secret.copy(bytes, 4);
-  secret.fill(0);
-  return takeKey(bytes);
-}
-
-/**
- * Builds the identities. `policies` are the configuration's own, by name; a name of theirs may not be that of a
- * ready-made role. Throws ServiceError ValidationException or MalformedPolicy; every secret is wiped even then.
- */
-export function buildIdentities(
-  entries: readonly IdentityEntry[],
-  policies: Readonly<Record<string, unknown>> = {},
-): Identities {
-  try {
-    const named = namedPolicies(policies);
-    const all = entries.map((entry) => buildIdentity(entry, named));
-    const byAccessKey = new Map(all.map((identity) => [identity.accessKeyId, identity]));
-    const names = new Set(all.map(({ name }) => name));
-    if (byAccessKey.size !== all.length) throw invalid('An access key is used by two identities.');
-    if (names.size !== all.length) throw invalid('A name is used by two identities.');
-    return Object.freeze({
-      all: Object.freeze(all),
-      lookup(plane: 'data' | 'admin', accessKeyId: string) {
-        const identity = byAccessKey.get(accessKeyId);
-        return identity?.plane === plane || identity?.plane === 'both' ? identity : undefined;
-      },
-    });
-  } finally {
-    for (const { secret, store } of entries) {
-      secret.fill(0);
-      store?.secret.fill(0);
-    }
-  }
+/** Builds the identities. Throws ServiceError ValidationException or MalformedPolicy, and what `readKey` throws. */
+export function buildIdentities<Ref>(config: IdentityConfig<Ref>, readKey: ReadSigningKey<Ref>): IdentityDirectory {
+  const named = namedPolicies(config.policies);
+  const all = config.identities.map((entry) => buildIdentity(entry, named, readKey));
+  const byAccessKey = new Map(all.map((identity) => [identity.accessKeyId, identity]));
+  if (byAccessKey.size !== all.length) throw invalid('An access key is used by two identities.');
+  if (new Set(all.map(({ name }) => name)).size !== all.length) throw invalid('A name is used by two identities.');
+  return Object.freeze({
+    all: Object.freeze(all),
+    lookup(accessKeyId: string, plane: 'data' | 'admin') {
+      const identity = byAccessKey.get(accessKeyId);
+      return identity?.plane === plane || identity?.plane === 'both' ? identity : undefined;
+    },
+  });
 }
 
 function namedPolicies(own: Readonly<Record<string, unknown>>): ReadonlyMap<string, Policy> {
@@ -74,15 +56,14 @@ function namedPolicies(own: Readonly<Record<string, unknown>>): ReadonlyMap<stri
   return named;
 }
 
-function buildIdentity(entry: IdentityEntry, named: ReadonlyMap<string, Policy>): Identity {
+function buildIdentity<Ref>(
+  entry: IdentityEntry<Ref>,
+  named: ReadonlyMap<string, Policy>,
+  readKey: ReadSigningKey<Ref>,
+): Identity {
   const { name, accessKeyId, plane, breakGlass, store } = entry;
   if ((plane === 'both') !== breakGlass) {
     throw invalid(`Identity ${JSON.stringify(name)}: plane is \`both\` exactly when breakGlass is true.`);
-  }
-  for (const secret of store === undefined ? [entry.secret] : [entry.secret, store.secret]) {
-    if (secret.byteLength < MIN_SECRET_BYTES) {
-      throw invalid(`Identity ${JSON.stringify(name)}: a secret has fewer than ${MIN_SECRET_BYTES} characters.`);
-    }
   }
   const policies = entry.policies.map((policy, index) => {
     if (typeof policy !== 'string') return parsePolicy(`${name}[${index}]`, policy);
@@ -96,10 +77,10 @@ function buildIdentity(entry: IdentityEntry, named: ReadonlyMap<string, Policy>)
     accessKeyId,
     plane,
     policies: Object.freeze(policies),
-    secret: signingSecret(entry.secret),
+    secret: readKey(entry.secret),
     ...(store === undefined
       ? {}
-      : { store: Object.freeze({ accessKeyId: store.accessKeyId, secret: signingSecret(store.secret) }) }),
+      : { store: Object.freeze({ accessKeyId: store.accessKeyId, secret: readKey(store.secret) }) }),
   });
 }
 
