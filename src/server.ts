@@ -32,7 +32,7 @@ const RETRY_MS = [250, 500, 1000, 2000, 5000];
  */
 export async function startServer(config: Config, log: Log = createLog(config.log.level)): Promise<RunningServer> {
   const metrics = createMetrics();
-  const identities = buildIdentities(config, readSigningKey);
+  const identities = buildIdentities(config, (ref) => readSigningKey(ref));
   const state: State = { opened: undefined, gateway: undefined, draining: false };
   const data = express().disable('x-powered-by').disable('etag');
   const admin = express().disable('x-powered-by').disable('etag');
@@ -139,7 +139,9 @@ function serveHealth(admin: Express, state: State, metrics: Metrics): void {
 function unavailable(res: express.Response): void {
   const { status, message } = asServiceError(new ServiceError('ServiceUnavailable'));
   res.writeHead(status, { 'retry-after': '1', 'content-type': 'application/xml', connection: 'close' });
-  res.end(`<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>ServiceUnavailable</Code><Message>${message}</Message></Error>`);
+  res.end(
+    `<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>ServiceUnavailable</Code><Message>${message}</Message></Error>`,
+  );
 }
 
 function tlsOf(tls: Config['data']['tls']): ServerOptions | undefined {

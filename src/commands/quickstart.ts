@@ -1,6 +1,61 @@
 import { randomBytes } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { loadConfig } from '../config.ts';
+import { createLog } from '../log.ts';
+import { startServer } from '../server.ts';
+import { CommandError, say, text, type Command } from './command.ts';
+import { initDeployment } from './init.ts';
+import { untilSignalled } from './serve.ts';
+
+export const quickstart: Command = {
+  usage: [
+    ['quickstart [--dir FOLDER] [--port N] [--admin-port N]', 'embedded store and local keys: try it, on loopback'],
+  ],
+  options: { dir: { type: 'string' }, port: { type: 'string' }, 'admin-port': { type: 'string' } },
+  run: async (args) => {
+    const folder = text(args, 'dir') ?? 'quickstart';
+    const port = (name: string, fallback: number): number => {
+      const given = text(args, name) ?? String(fallback);
+      if (!/^\d{1,5}$/.test(given)) throw new CommandError(`--${name} needs a port number`);
+      return Number(given);
+    };
+    const prepared = prepareQuickStart(folder, { data: port('port', 9400), admin: port('admin-port', 9401) });
+    const config = loadConfig(prepared.configFile);
+    if (prepared.fresh) await initDeployment(config);
+    const server = await startServer(config, createLog('warn'));
+    await server.ready;
+    greet(folder, prepared, server.dataUrl, server.adminUrl);
+    await untilSignalled(server);
+    return 0;
+  },
+};
+
+/** What to do next, ready to paste; the credentials are in a file that only the owner reads. */
+function greet(folder: string, prepared: QuickStart, dataUrl: string, adminUrl: string): void {
+  const { user } = prepared;
+  const environment = join(folder, 'env.sh');
+  const lines = {
+    AWS_ACCESS_KEY_ID: user.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: user.secretAccessKey,
+    AWS_DEFAULT_REGION: 'us-east-1',
+    AWS_ENDPOINT_URL: dataUrl,
+    S3SSE_CONFIG: resolve(prepared.configFile),
+  };
+  const script = Object.entries(lines).map(([name, value]) => `export ${name}='${value}'`);
+  writeFileSync(environment, `${script.join('\n')}\n`, { mode: 0o600 });
+  say(`express-s3-sse is ready: S3 at ${dataUrl}, administration at ${adminUrl}`);
+  say(`Everything is kept in ${resolve(folder)}; the embedded store is for trying out, not for production.`);
+  say();
+  say(`  access key ${user.accessKeyId}   secret key ${user.secretAccessKey}`);
+  say();
+  say('In another terminal:');
+  say(`  . ${environment}`);
+  say('  aws s3 mb s3://photos');
+  say('  aws s3 cp README.md s3://photos/ && aws s3 ls s3://photos/');
+  say("  npx express-s3-sse kms stop --reason 'a drill'   # then: aws s3 cp s3://photos/README.md -");
+  say('  npx express-s3-sse kms start');
+}
 
 /** A credential pair of the quick start, kept 0600 and shown once per start. */
 interface Credential {

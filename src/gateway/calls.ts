@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
+import { checksumPlan } from '../s3/checksum.ts';
 import { payloadReader } from '../sigv4/chunked.ts';
 import type { StoreRequest, StoreResponse } from '../store/port.ts';
 import { collectBody } from './body.ts';
-import { PlaintextChecksum } from './checksum.ts';
 import type { Exchange } from './exchange.ts';
 
 /** Answers of the store that are read whole: listings of 1,000 long keys, configurations. */
@@ -21,7 +21,7 @@ export function credentials(x: Exchange): Pick<StoreRequest, 'credentials'> {
 
 /** The small body of a request, with everything that was said of it verified. */
 export async function smallBody(x: Exchange, limit: number): Promise<Buffer> {
-  const checksum = new PlaintextChecksum(x.caller.request.headers);
+  const checksum = checksumPlan(x.caller.request.headers);
   x.body.accept();
   const { bytes, trailers } = await collectBody(x.body.req, payloadReader(x.caller), limit);
   checksum.update(bytes);

@@ -1,4 +1,5 @@
 import { ServiceError } from '../errors.ts';
+import { checksumPlan, type ChecksumPlan } from '../s3/checksum.ts';
 import type { PutObject } from '../s3/operation.ts';
 import { payloadReader } from '../sigv4/chunked.ts';
 import { sealEnvelope } from '../sse/envelope.ts';
@@ -10,7 +11,7 @@ import { buildRecovery } from '../sse/recovery.ts';
 import type { StoreHeaders, StoreResponse, StoreUpload } from '../store/port.ts';
 import { collectBody, pumpBody } from './body.ts';
 import { credentials } from './calls.ts';
-import { PlaintextChecksum } from './checksum.ts';
+import { asChecksum, checksumHeaders } from './checksum.ts';
 import { writeConditions } from './conditions.ts';
 import type { BucketExchange, Reply } from './exchange.ts';
 import { objectHeaders, refuseSlash } from './headers.ts';
@@ -28,12 +29,17 @@ const SMALL = 128 * 1024;
 interface PutJob {
   readonly x: BucketExchange<PutObject>;
   readonly keys: SealingKeys;
-  readonly checksum: PlaintextChecksum;
+  readonly plan: ChecksumPlan;
   /** What the store keeps beside the body, and what the metadata digest covers. */
   readonly headers: StoreHeaders;
   readonly conditions: StoreHeaders;
   /** T, plaintext bytes. */
   readonly length: number;
+}
+
+interface Stored {
+  readonly response: StoreResponse;
+  readonly checksum: Checksum | undefined;
 }
 
 /** PutObject: nothing reaches the store's commit before everything about the payload has been verified. */
@@ -42,13 +48,13 @@ export async function putObject(x: BucketExchange<PutObject>): Promise<Reply> {
   const length = caller.contentLength;
   if (length > MAX_PUT) throw new ServiceError('EntityTooLarge');
   const sse = writeSse(x);
-  const checksum = new PlaintextChecksum(caller.request.headers);
+  const plan = checksumPlan(caller.request.headers);
   const headers = objectHeaders(x);
   refuseSlash(x, op.key, length);
   const conditions = writeConditions(caller.request.headers, rooms.store.traits);
   const keys = await sealingKeys(x, sse, placeOf(x, op.key));
-  const job = { x, keys, checksum, headers, conditions, length };
-  const response = await (length <= SMALL ? putSmall(job) : putStreamed(job));
+  const job = { x, keys, plan, headers, conditions, length };
+  const { response, checksum } = await (length <= SMALL ? putSmall(job) : putStreamed(job));
   if (response.status !== 200) throw await storeError(response, 'NoSuchBucket');
   response.discard();
   const { etag = '', 'x-amz-version-id': version } = response.headers;
@@ -58,51 +64,53 @@ export async function putObject(x: BucketExchange<PutObject>): Promise<Reply> {
     headers: {
       etag: toClientEtag(etag),
       ...(version === undefined ? {} : { 'x-amz-version-id': version }),
-      ...checksum.answer(),
+      ...checksumHeaders(checksum),
       ...sseAnswer(rooms.keys, keys, 'write', sse.mode === 'SSE-C' ? sse : undefined),
     },
   };
 }
 
 /** Verified whole, sealed whole, sent with its hash: one request, one buffer. */
-async function putSmall(job: PutJob): Promise<StoreResponse> {
-  const { x, checksum, keys } = job;
+async function putSmall(job: PutJob): Promise<Stored> {
+  const { x, plan, keys } = job;
   x.body.accept();
-  const body = await collectBody(x.body.req, payloadReader(x.caller), SMALL);
-  if (body.bytes.length !== job.length) throw new ServiceError('IncompleteBody', { reason: 'length' });
-  checksum.update(body.bytes);
-  checksum.verify(body.trailers);
+  const { bytes, trailers } = await collectBody(x.body.req, payloadReader(x.caller), SMALL);
+  if (bytes.length !== job.length) throw new ServiceError('IncompleteBody', { reason: 'length' });
+  plan.update(bytes);
+  const checksum = asChecksum(plan.verify(trailers));
   const sealer = sealerOf(job);
-  const sealed = [...sealer.update(body.bytes), ...sealer.finish()];
-  const headers = { ...job.headers, ...job.conditions, ...envelopeHeader(job, sealer, checksum.value()) };
+  const sealed = [...sealer.update(bytes), ...sealer.finish()];
+  const headers = { ...job.headers, ...job.conditions, ...envelopeHeader(job, sealer, checksum) };
   assertCommittable(x, keys);
   const place = storePlace(x.bucket, x.op.key);
-  return x.rooms.store.request({ method: 'PUT', ...place, headers, body: Buffer.concat(sealed), ...credentials(x) });
+  const body = Buffer.concat(sealed);
+  const response = await x.rooms.store.request({ method: 'PUT', ...place, headers, body, ...credentials(x) });
+  return { response, checksum };
 }
 
 /** Sealed while it passes. A failure anywhere destroys the connection to the store before its end. */
-async function putStreamed(job: PutJob): Promise<StoreResponse> {
-  const { x, checksum, keys } = job;
+async function putStreamed(job: PutJob): Promise<Stored> {
+  const { x, plan, keys } = job;
   const { store, keys: service } = x.rooms;
   const sealer = sealerOf(job);
-  const headers = { ...job.headers, ...job.conditions, ...envelopeHeader(job, sealer, checksum.declared()) };
+  const headers = { ...job.headers, ...job.conditions, ...envelopeHeader(job, sealer, asChecksum(plan.declared)) };
   const request = { ...storePlace(x.bucket, x.op.key), headers, signal: x.signal, ...credentials(x) };
   const upload = store.upload(request, sealer.sealedLength);
   const stopping = service.stopping;
   const write = (payload: Buffer): boolean => {
     if (stopping.aborted) assertCommittable(x, keys);
-    checksum.update(payload);
+    plan.update(payload);
     return sendAll(upload, sealer.update(payload));
   };
   x.body.accept();
   try {
     const body = pumpBody(x.body.req, payloadReader(x.caller), { write, drained: () => upload.drained() });
     const trailers = await beforeAnswer(upload, body);
-    checksum.verify(trailers);
+    const checksum = asChecksum(plan.verify(trailers));
     assertCommittable(x, keys);
-    sendAll(upload, sealer.finish(checksum.value()));
+    sendAll(upload, sealer.finish(checksum));
     upload.end();
-    return await upload.response;
+    return { response: await upload.response, checksum };
   } catch (err) {
     upload.destroy();
     throw err;

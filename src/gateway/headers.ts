@@ -1,0 +1,52 @@
+import { ServiceError } from '../errors.ts';
+import { requestHeadersFor, responseHeadersFor } from '../s3/headers.ts';
+import { toClientEtag } from '../sse/etag.ts';
+import { ENVELOPE_HEADER } from '../sse/format.ts';
+import type { StoreHeaders } from '../store/port.ts';
+import type { BucketExchange } from './exchange.ts';
+
+/** AWS's own default. Stores guess one when none is sent, and the metadata digest must cover what is kept. */
+const DEFAULT_CONTENT_TYPE = 'binary/octet-stream';
+
+/** The client's headers that go to the store with this operation, by the lists in s3/headers.ts. */
+export function forwardedRequest(x: BucketExchange): Record<string, string> {
+  return requestHeadersFor(x.op.row, x.caller.request.headers, ENVELOPE_HEADER);
+}
+
+/** What the store keeps beside a body. An empty Content-Type counts as none. */
+export function objectHeaders(x: BucketExchange): Record<string, string> {
+  const headers = forwardedRequest(x);
+  if ((headers['content-type'] ?? '') === '') headers['content-type'] = DEFAULT_CONTENT_TYPE;
+  return headers;
+}
+
+/** The store's headers that go to the client. */
+export function answerHeaders(x: BucketExchange, headers: StoreHeaders): Record<string, string> {
+  return responseHeadersFor(x.op.row, headers, ENVELOPE_HEADER);
+}
+
+/** The same for a read, with the ETag in the client's form. */
+export function readAnswer(x: BucketExchange, headers: StoreHeaders): Record<string, string> {
+  const { etag } = headers;
+  return {
+    ...answerHeaders(x, headers),
+    ...(etag === undefined ? {} : { etag: toClientEtag(etag) }),
+    'accept-ranges': 'bytes',
+  };
+}
+
+/**
+ * Keys that end in a slash are directories to some stores, which drop their body or their metadata without a word, and
+ * with it the envelope: refused there, before anything is lost. Bare markers are the operator's decision.
+ */
+export function refuseSlash(x: BucketExchange, key: string, length: number): void {
+  if (!key.endsWith('/')) return;
+  const { keepsSlashBody, keepsSlashMetadata } = x.rooms.store.traits;
+  const kept =
+    length === 0 ? keepsSlashMetadata || x.rooms.settings.bareMarkersReadable : keepsSlashBody && keepsSlashMetadata;
+  if (kept) return;
+  throw new ServiceError('NotImplemented', {
+    message: 'The store behind does not keep what is written under a key that ends in a slash.',
+    reason: 'slash-trait',
+  });
+}
