@@ -71,7 +71,7 @@ describe.each(goldenNames())('golden object %s', (name) => {
 
   if (!outcome.opens) {
     it(`is refused: ${outcome.reason}`, () => {
-      expect(() => openGolden(golden).range(0, 0)).toThrowError(
+      expect(() => openGolden(golden).range(0, 0)).toThrow(
         expect.objectContaining({ code: outcome.code, reason: outcome.reason }),
       );
     });

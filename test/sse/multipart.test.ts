@@ -50,7 +50,7 @@ describe('a multipart object read in one pass', () => {
   });
 
   const refused = (change: () => Buffer, size?: number): void => {
-    expect(() => openWhole(change(), 64 * 1024, size)).toThrowError(expect.objectContaining({ status: 500 }));
+    expect(() => openWhole(change(), 64 * 1024, size)).toThrow(expect.objectContaining({ status: 500 }));
   };
 
   it('refuses an older attempt of a part, although it is authentic', () => {
@@ -203,7 +203,7 @@ describe.each([
     const plan = planParts(entries, 10, 20);
     const opener = new PartsOpener({ ...keys, plan });
     const other = planParts(entries, 65_536 + 10, 65_536 + 20);
-    expect(() => opener.update(object.read(other.sealedStart, other.sealedEnd))).toThrowError(
+    expect(() => opener.update(object.read(other.sealedStart, other.sealedEnd))).toThrow(
       expect.objectContaining({ reason: 'integrity:segment-tag' }),
     );
   });

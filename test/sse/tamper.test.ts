@@ -270,7 +270,7 @@ describe.each<SseMode>(['SSE-S3', 'SSE-KMS', 'SSE-C'])('tamper matrix, %s', (mod
     const expected = denied
       ? { code: 'AccessDenied', reason: 'customer-key' }
       : { code: 'InternalError', reason: `integrity:${reason}` };
-    expect(() => openObject(change(stored, mode), open)).toThrowError(expect.objectContaining(expected));
+    expect(() => openObject(change(stored, mode), open)).toThrow(expect.objectContaining(expected));
     expect(() => openObject(change(stored, mode), { ...open, chunk: 4099 })).toThrow();
   });
 
@@ -279,7 +279,7 @@ describe.each<SseMode>(['SSE-S3', 'SSE-KMS', 'SSE-C'])('tamper matrix, %s', (mod
     const raw = Buffer.from(value, 'base64url');
     for (let at = 0; at < raw.length; at += 1) {
       const changed = flip(raw, at).toString('base64url');
-      expect(() => verifyEnvelope(changed, PLACE, ENVELOPE_KEYS), `byte ${at}`).toThrowError(
+      expect(() => verifyEnvelope(changed, PLACE, ENVELOPE_KEYS), `byte ${at}`).toThrow(
         expect.objectContaining({ code: 'InternalError' }),
       );
     }
@@ -289,7 +289,7 @@ describe.each<SseMode>(['SSE-S3', 'SSE-KMS', 'SSE-C'])('tamper matrix, %s', (mod
     const raw = Buffer.from(stored.headers[ENVELOPE_HEADER] ?? '', 'base64url');
     for (let length = 0; length < raw.length; length += 1) {
       const cut = raw.subarray(0, length).toString('base64url');
-      expect(() => verifyEnvelope(cut, PLACE, ENVELOPE_KEYS), `${length}`).toThrowError(
+      expect(() => verifyEnvelope(cut, PLACE, ENVELOPE_KEYS), `${length}`).toThrow(
         expect.objectContaining({ code: 'InternalError' }),
       );
     }
@@ -299,13 +299,13 @@ describe.each<SseMode>(['SSE-S3', 'SSE-KMS', 'SSE-C'])('tamper matrix, %s', (mod
 
   it.each(['=', '==', ' ', '\n', '.'])('refuses the envelope with %j behind it', (suffix) => {
     const value = `${stored.headers[ENVELOPE_HEADER] ?? ''}${suffix}`;
-    expect(() => verifyEnvelope(value, PLACE, ENVELOPE_KEYS)).toThrowError(
+    expect(() => verifyEnvelope(value, PLACE, ENVELOPE_KEYS)).toThrow(
       expect.objectContaining({ reason: 'integrity:envelope-form' }),
     );
   });
 
   it('refuses another key: 403 for a customer key, an integrity error for the KMS', () => {
-    expect(() => openObject(stored, { dataKey: secret('another') })).toThrowError(
+    expect(() => openObject(stored, { dataKey: secret('another') })).toThrow(
       expect.objectContaining({ code: mode === 'SSE-C' ? 'AccessDenied' : 'InternalError' }),
     );
   });
@@ -320,7 +320,7 @@ describe.each<SseMode>(['SSE-S3', 'SSE-KMS', 'SSE-C'])('tamper matrix, %s', (mod
   ])('a range in %s segment after an exchange', (_, index, reason) => {
     const exchanged = bodyRows.find((row) => row.name === 'two segments exchanged')?.change(stored, mode) ?? stored;
     const start = index * 65536 + 10;
-    expect(() => openObject(exchanged, { range: [start, start + 10] })).toThrowError(
+    expect(() => openObject(exchanged, { range: [start, start + 10] })).toThrow(
       expect.objectContaining({ reason: `integrity:${reason}` }),
     );
   });
@@ -333,7 +333,7 @@ describe.each<SseMode>(['SSE-S3', 'SSE-KMS', 'SSE-C'])('tamper matrix, %s', (mod
       const out = Buffer.concat(opener.update(stored.body.subarray(0, MESSAGE_END - cut)));
       expect(out.length).toBeLessThan(PLAINTEXT.length);
       expect(out.equals(PLAINTEXT.subarray(0, out.length))).toBe(true);
-      expect(() => opener.finish()).toThrowError(expect.objectContaining({ reason: 'integrity:message-too-short' }));
+      expect(() => opener.finish()).toThrow(expect.objectContaining({ reason: 'integrity:message-too-short' }));
     },
   );
 
