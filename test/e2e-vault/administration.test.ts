@@ -3,7 +3,7 @@ import { openVaultBackend } from '../../src/kms/backends/vault.ts';
 import { startOpenBao, type OpenBao } from '../support/openbao.ts';
 import { approle, configFor, context, failure, INTEGRITY } from './backend.ts';
 
-/** Create, list, rotate and rewrap: each with the role that has it, and 501 without. */
+/** Create, list, rotate and rewrap: each with the role that has it, and absent without (501 to who asks). */
 let bao: OpenBao;
 
 beforeAll(async () => {
@@ -23,21 +23,10 @@ async function open(policies: readonly string[], admin?: readonly string[]) {
 }
 
 describe('capabilities', () => {
-  test('the data role has none of them, and what it lacks is 501 without asking the server', async () => {
+  test('the data role has none of them, and the calls are not there', async () => {
     const backend = await open(['sse-data']);
     expect(backend.capabilities).toEqual({ createKey: false, rotateKey: false, rewrap: false, listKeys: false });
-    const { wrapped } = await backend.generateDataKey('a', context('x'));
-    const mark = await bao.auditMark();
-    const calls = [
-      () => backend.createKey?.('n'),
-      () => backend.rotateKey?.('a'),
-      () => backend.listKeys?.(),
-      () => backend.rewrap?.('a', wrapped, context('x')),
-    ];
-    for (const call of calls) {
-      expect(await failure(call() ?? Promise.resolve())).toMatchObject({ code: 'NotImplemented' });
-    }
-    expect(await bao.calls(mark)).toEqual([]);
+    for (const name of Object.keys(backend.capabilities)) expect(Reflect.get(backend, name)).toBeUndefined();
   });
 
   test('an admin credential of its own adds create, rotate and list; the job role adds rewrap', async () => {

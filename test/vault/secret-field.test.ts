@@ -10,6 +10,7 @@ describe('taking a key from the bytes of a JSON answer', () => {
     ['as Go writes it', `{"data":{"ciphertext":"vault:v1:x","key_version":1,"plaintext":"${base64}"},"warnings":null}`],
     ['with space around', `{ "data": { "plaintext" : \n\t"${base64}" } }`],
     ['beside a string that speaks of it', `{"note":"\\"plaintext\\":\\"AAAA\\"","data":{"plaintext":"${base64}"}}`],
+    ['beside a member whose name ends like it', `{"x\\"plaintext":"AAAA","data":{"plaintext":"${base64}"}}`],
     ['beside a value of that name', `{"note":"plaintext","data":{"plaintext":"${base64}"}}`],
   ])('%s', (_, text) => {
     const json = Buffer.from(text);

@@ -103,9 +103,41 @@ class VaultBackend implements KmsBackend {
   readonly #fit = new Map<string, number>();
   readonly #reading = new Map<string, Promise<BackendKey>>();
 
+  /** There only where the credentials allow them, as `capabilities` says. */
+  readonly listKeys?: NonNullable<KmsBackend['listKeys']>;
+  readonly createKey?: NonNullable<KmsBackend['createKey']>;
+  readonly rotateKey?: NonNullable<KmsBackend['rotateKey']>;
+  readonly rewrap?: NonNullable<KmsBackend['rewrap']>;
+
   constructor(parts: Parts) {
-    this.capabilities = parts.capabilities;
+    const { administration, transit, capabilities } = parts;
+    this.capabilities = capabilities;
     this.#parts = parts;
+    if (capabilities.listKeys) {
+      this.listKeys = async (signal) => {
+        const names = await administration.listKeys(signal);
+        return names.filter((name) => KEY_ID.test(name)).sort();
+      };
+    }
+    if (capabilities.createKey) {
+      this.createKey = async (keyId, signal) => {
+        requireKeyId(keyId);
+        return { keyId, ...(await administration.createKey(keyId, signal)) };
+      };
+    }
+    if (capabilities.rotateKey) {
+      this.rotateKey = async (keyId, signal) => {
+        requireKeyId(keyId);
+        return { keyId, ...(await administration.rotateKey(keyId, signal)) };
+      };
+    }
+    if (capabilities.rewrap) {
+      this.rewrap = async (keyId, wrapped, context, signal) => {
+        wrappedVersion(wrapped);
+        await this.#requireFit(keyId, signal);
+        return transit.rewrap(keyId, wrapped, context, signal);
+      };
+    }
   }
 
   async generateDataKey(keyId: string, context: Buffer, signal?: AbortSignal) {
@@ -132,31 +164,6 @@ class VaultBackend implements KmsBackend {
     return { keyId, ...key };
   }
 
-  async listKeys(signal?: AbortSignal): Promise<readonly string[]> {
-    this.#require('listKeys');
-    const names = await this.#parts.administration.listKeys(signal);
-    return names.filter((name) => KEY_ID.test(name)).sort();
-  }
-
-  async createKey(keyId: string, signal?: AbortSignal): Promise<BackendKey> {
-    this.#require('createKey');
-    requireKeyId(keyId);
-    return { keyId, ...(await this.#parts.administration.createKey(keyId, signal)) };
-  }
-
-  async rotateKey(keyId: string, signal?: AbortSignal): Promise<BackendKey> {
-    this.#require('rotateKey');
-    requireKeyId(keyId);
-    return { keyId, ...(await this.#parts.administration.rotateKey(keyId, signal)) };
-  }
-
-  async rewrap(keyId: string, wrapped: Buffer, context: Buffer, signal?: AbortSignal): Promise<Buffer> {
-    this.#require('rewrap');
-    wrappedVersion(wrapped);
-    await this.#requireFit(keyId, signal);
-    return this.#parts.transit.rewrap(keyId, wrapped, context, signal);
-  }
-
   async check(signal?: AbortSignal): Promise<void> {
     await this.#parts.calls.health(signal);
     await this.#parts.calls.call({ method: 'GET', path: 'auth/token/lookup-self' }, { signal });
@@ -179,10 +186,6 @@ class VaultBackend implements KmsBackend {
     }
     await reading;
     signal?.throwIfAborted();
-  }
-
-  #require(capability: keyof KmsBackend['capabilities']): void {
-    if (!this.capabilities[capability]) throw new ServiceError('NotImplemented', { reason: 'kms-capability' });
   }
 }
 
