@@ -1,0 +1,69 @@
+import type { Operation } from './operation.ts';
+
+type Headers = Readonly<Record<string, string>>;
+
+/** A header that asks for more than the operation's own right (Service Authorization Reference, "dependent actions"). */
+interface HeaderRight {
+  readonly operations: readonly string[];
+  readonly asked: (headers: Headers) => boolean;
+  readonly action: string;
+}
+
+const named =
+  (...names: readonly string[]) =>
+  (headers: Headers): boolean =>
+    names.some((name) => headers[name] !== undefined);
+const grants = (headers: Headers): boolean =>
+  Object.keys(headers).some((name) => name.startsWith('x-amz-grant-')) ||
+  (headers['x-amz-acl'] ?? 'private') !== 'private';
+const isTrue = (name: string) => (headers: Headers) => headers[name]?.toLowerCase() === 'true';
+
+const HEADER_RIGHTS: readonly HeaderRight[] = [
+  { operations: ['PutObject'], asked: named('x-amz-tagging'), action: 's3:PutObjectTagging' },
+  { operations: ['PutObject'], asked: grants, action: 's3:PutObjectAcl' },
+  {
+    operations: ['PutObject'],
+    asked: named('x-amz-object-lock-mode', 'x-amz-object-lock-retain-until-date'),
+    action: 's3:PutObjectRetention',
+  },
+  { operations: ['PutObject'], asked: named('x-amz-object-lock-legal-hold'), action: 's3:PutObjectLegalHold' },
+  { operations: ['CreateBucket'], asked: grants, action: 's3:PutBucketAcl' },
+  {
+    operations: ['CreateBucket'],
+    asked: isTrue('x-amz-bucket-object-lock-enabled'),
+    action: 's3:PutBucketObjectLockConfiguration',
+  },
+  { operations: ['CreateBucket'], asked: isTrue('x-amz-bucket-object-lock-enabled'), action: 's3:PutBucketVersioning' },
+  {
+    operations: ['CreateBucket'],
+    asked: named('x-amz-object-ownership'),
+    action: 's3:PutBucketOwnershipControls',
+  },
+  {
+    operations: ['DeleteObject', 'DeleteObjects', 'PutObjectRetention'],
+    asked: isTrue('x-amz-bypass-governance-retention'),
+    action: 's3:BypassGovernanceRetention',
+  },
+];
+
+/**
+ * Every action that the caller needs for this operation with these headers, never none. DeleteObjects names
+ * `s3:DeleteObject` here; the right on each object of its body is `deleteActions`.
+ */
+export function actionsOf(op: Operation, headers: Headers): readonly [string, ...string[]] {
+  const { row } = op;
+  const versioned = 'versionId' in op && op.versionId !== undefined;
+  return [(versioned ? row.versionAction : undefined) ?? row.action, ...headerActions(row.name, headers)];
+}
+
+/** The actions for one object of a DeleteObjects body. */
+export function deleteActions(versionId: string | undefined, headers: Headers): readonly [string, ...string[]] {
+  const own = versionId === undefined ? 's3:DeleteObject' : 's3:DeleteObjectVersion';
+  return [own, ...headerActions('DeleteObjects', headers)];
+}
+
+function headerActions(name: string, headers: Headers): readonly string[] {
+  return HEADER_RIGHTS.filter((right) => right.operations.includes(name) && right.asked(headers)).map(
+    ({ action }) => action,
+  );
+}
