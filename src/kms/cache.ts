@@ -34,6 +34,7 @@ interface Entry {
   readonly key: KeyObject;
   readonly keyId: string;
   readonly freshUntil: number;
+  readonly hardUntil: number;
 }
 
 interface Refusal {
@@ -135,7 +136,8 @@ export class DataKeyCache {
     const { enabled, gate, clock, ttlMs, staleMs, random } = this.#options;
     if (!enabled || epoch !== gate.epoch) return;
     const fresh = ttlMs * (1 - JITTER * random());
-    const entry = { key, keyId: id.keyId, freshUntil: clock() + fresh };
+    const freshUntil = clock() + fresh;
+    const entry = { key, keyId: id.keyId, freshUntil, hardUntil: freshUntil + staleMs };
     this.#entries.set(digest(id), entry, { ttl: Math.max(1, Math.floor(fresh + staleMs)) });
     this.#report();
   }
@@ -206,7 +208,7 @@ export class DataKeyCache {
 
   /** The expired entry, if it may serve: the KMS is unreachable, and nothing has purged the entry since. */
   #stale(at: string, entry: Entry | undefined, err: ServiceError): KeyObject | undefined {
-    if (entry === undefined || !isUnreachable(err)) return undefined;
+    if (entry === undefined || !isUnreachable(err) || this.#options.clock() >= entry.hardUntil) return undefined;
     return this.#entries.peek(at) === entry ? entry.key : undefined;
   }
 

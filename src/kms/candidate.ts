@@ -11,7 +11,7 @@ export interface Backends {
   readonly vault: (config: VaultConfig, deps: BackendDeps) => Promise<KmsBackend>;
 }
 
-export function openBackend(backends: Backends, config: KmsConfig, deps: BackendDeps): Promise<KmsBackend> {
+function openBackend(backends: Backends, config: KmsConfig, deps: BackendDeps): Promise<KmsBackend> {
   return config.backend_type === 'local' ? backends.local(config, deps) : backends.vault(config, deps);
 }
 
@@ -22,12 +22,40 @@ export function namedKeys(config: KmsConfig): readonly string[] {
 
 const AT_ONCE = 8;
 
+/** `openCandidate` under a limit and the caller's abort; a backend that comes up after that is closed again. */
+export async function proveCandidate(
+  backends: Backends,
+  config: KmsConfig,
+  deps: BackendDeps,
+  inventory: KeyRecords,
+  proof: AbortController,
+  limitMs: number,
+): Promise<KmsBackend> {
+  const late = setTimeout(() => proof.abort(tooLate()), limitMs);
+  const ended = new Promise<never>((_resolve, reject) => {
+    proof.signal.addEventListener('abort', () => reject(asServiceError(proof.signal.reason)));
+  });
+  const opening = openCandidate(backends, config, deps, inventory, proof.signal);
+  try {
+    return await Promise.race([opening, ended]);
+  } catch (err) {
+    opening.then((backend) => backend.close()).catch(() => undefined);
+    throw proof.signal.aborted ? asServiceError(proof.signal.reason) : err;
+  } finally {
+    clearTimeout(late);
+  }
+}
+
+function tooLate(): ServiceError {
+  return new ServiceError('ServiceUnavailable', { reason: 'kms-unavailable', headers: { 'Retry-After': '5' } });
+}
+
 /**
  * Proves a configuration before anything depends on it: the backend answers, the named keys are there (or are made),
  * are fit, wrap, unwrap and refuse a wrong context, and the canaries of the whole inventory open. The backend is
  * closed again when any of it fails.
  */
-export async function openCandidate(
+async function openCandidate(
   backends: Backends,
   config: KmsConfig,
   deps: BackendDeps,

@@ -1,7 +1,7 @@
 import type { ControlStore } from '../control/port.ts';
 import { asServiceError } from '../errors.ts';
 import type { KmsLog } from './ports.ts';
-import { readService, writeService, type ReadService, type StopNote } from './service-record.ts';
+import { asStopped, readService, writeService, type ReadService, type StopNote } from './service-record.ts';
 
 /** Brings a stop that already holds here into the control store, now or as soon as that answers again. */
 export interface DurableStopOptions {
@@ -91,8 +91,7 @@ export class DurableStop {
       const { record, version } = await readService(store);
       const { generation } = record;
       try {
-        const stopped = { ...record, generation: generation + 1, desired: 'stopped' as const, stop: note };
-        return await writeService(store, stopped, version);
+        return await writeService(store, { ...asStopped(record, note), generation: generation + 1 }, version);
       } catch (err) {
         if (asServiceError(err).code !== 'Conflict' || attempt >= ATTEMPTS) throw err;
       }

@@ -1,5 +1,8 @@
 import type { ControlStore } from '../control/port.ts';
 import type { Backends } from './candidate.ts';
+import type { Gate } from './gate.ts';
+import type { KeyRecords } from './key-records.ts';
+import type { LocalState } from './local-state.ts';
 import type { KmsLog, KmsMetrics } from './ports.ts';
 import type { ArnScope } from './references.ts';
 
@@ -27,7 +30,38 @@ export interface KeyServiceOptions extends ArnScope {
   readonly retryMs?: number;
   readonly recordFreshMs?: number;
   readonly controlTimeoutMs?: number;
+  /** What a proof of a configuration may take in all; its calls have the backend's own timeouts within. */
   readonly proofMs?: number;
+}
+
+/** The options with every default in its place. */
+export type CompleteOptions = Readonly<Required<KeyServiceOptions>>;
+
+export function frozenOptions(given: KeyServiceOptions): CompleteOptions {
+  return Object.freeze({
+    log: () => undefined,
+    development: false,
+    environment: () => undefined,
+    random: Math.random,
+    concurrency: 32,
+    queue: 1000,
+    probeMs: 30_000,
+    retryMs: 1_000,
+    recordFreshMs: 1_000,
+    controlTimeoutMs: 5_000,
+    proofMs: 45_000,
+    ...given,
+  });
+}
+
+/** What the service is put together from, once. */
+export interface ServiceParts {
+  readonly options: CompleteOptions;
+  readonly gate: Gate;
+  readonly records: KeyRecords;
+  readonly local: LocalState;
+  /** Sets how long a last reading of the control store serves (`control_stale_seconds`). */
+  readonly setStale: (seconds: number) => void;
 }
 
 /** For those who do not measure. */

@@ -101,3 +101,18 @@ export async function persistConfig(store: ControlStore, found: ReadService, con
   }
   return written;
 }
+
+/** Desired running, and what it was stopped for forgotten. */
+export function asRunning({ generation, settings, secret }: ServiceRecord): ServiceRecord {
+  return {
+    generation: generation + 1,
+    desired: 'running',
+    ...(settings === undefined ? {} : { settings }),
+    ...(secret === undefined ? {} : { secret }),
+  };
+}
+
+/** Desired stopped; the generation is the writer's to raise. */
+export function asStopped(record: ServiceRecord, stop: StopNote): ServiceRecord {
+  return { ...record, desired: 'stopped', stop };
+}

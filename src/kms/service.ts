@@ -1,36 +1,35 @@
-import { setMaxListeners } from 'node:events';
-import { asServiceError, ServiceError, type ErrorCode } from '../errors.ts';
-import { Active, healthReason } from './active.ts';
-import { openCandidate } from './candidate.ts';
+import { asServiceError, ServiceError } from '../errors.ts';
+import { Active } from './active.ts';
+import { proveCandidate } from './candidate.ts';
 import { mergeConfig, redactConfig } from './config-merge.ts';
 import { parseConfig, type KmsConfig, type ParseOptions } from './config-schema.ts';
 import { DurableStop } from './durable-stop.ts';
-import { Gate, purged } from './gate.ts';
+import { Gate } from './gate.ts';
 import { KeyAdmin } from './key-admin.ts';
 import { KeyRecords } from './key-records.ts';
-import type { KeyServiceOptions } from './options.ts';
+import { KeyUse } from './key-use.ts';
+import { LocalState } from './local-state.ts';
+import { frozenOptions, type KeyServiceOptions, type ServiceParts } from './options.ts';
 import type {
   Applied,
-  BucketKeyScope,
   KeyAdministration,
-  KeyInUse,
   KeyService,
   KmsBackend,
-  KmsLog,
   ServiceControl,
   ServiceState,
   StopRequest,
 } from './ports.ts';
-import { keyArn, notFound, parseReference } from './references.ts';
 import {
+  asRunning,
+  asStopped,
   persistConfig,
   readConfig,
   readService,
   writeService,
   type ReadService,
-  type ServiceRecord,
   type StopNote,
 } from './service-record.ts';
+import { statusOf } from './status.ts';
 import { readMarker, removeMarker, writeMarker } from './stop-marker.ts';
 
 /**
@@ -41,191 +40,70 @@ export interface OpenKeyService extends KeyService, ServiceControl {
   readonly keys: KeyAdministration;
 }
 
-/** Comes up in the state that the control store asks for; a backend or store that is down is Error and is retried. */
-export async function openKeyService(options: KeyServiceOptions): Promise<OpenKeyService> {
-  const service = new Service(options);
-  await service.boot();
+/** Comes up in the state that the control store asks for; a backend or store that is down is Error, and is retried. */
+export async function openKeyService(given: KeyServiceOptions): Promise<OpenKeyService> {
+  const options = frozenOptions(given);
+  const { control, clock, concurrency, queue, metrics, recordFreshMs: freshMs } = options;
+  const gate = new Gate({ concurrency, queue, timeoutMs: 15_000, metrics });
+  let staleSeconds = 300;
+  const records = new KeyRecords({ store: control, clock, freshMs, staleMs: () => staleSeconds * 1000 });
+  const local = new LocalState(gate, records);
+  const service = new Service({ options, gate, records, local, setStale: (seconds) => (staleSeconds = seconds) });
+  await service.comeUp();
   return service;
 }
 
 const LONGEST_RETRY_MS = 30_000;
-/** What a proof may take in all: its calls have the backend's own timeouts within. */
-const PROOF_MS = 45_000;
-
-const NOT_RUNNING: Readonly<Record<ServiceState, string>> = {
-  NotConfigured: 'kms-not-configured',
-  Stopped: 'kms-stopped',
-  Starting: 'kms-starting',
-  Running: 'kms-epoch',
-  Stopping: 'kms-stopped',
-  Error: 'kms-error',
-};
 
 function conflict(message: string, reason: string): ServiceError {
   return new ServiceError('Conflict', { message, reason });
 }
 
-class Service implements OpenKeyService {
+function stoppedMeanwhile(): ServiceError {
+  return conflict('The service was stopped meanwhile.', 'kms-stopped');
+}
+
+class Service extends KeyUse implements OpenKeyService {
   readonly keys: KeyAdministration;
-  readonly #options: KeyServiceOptions;
+  readonly #parts: ServiceParts;
   readonly #parse: ParseOptions;
-  readonly #log: KmsLog;
-  readonly #gate: Gate;
-  readonly #records: KeyRecords;
   readonly #durable: DurableStop;
-  #state: ServiceState = 'Starting';
-  #fault: string | undefined;
   #read: ReadService | undefined;
   #config: KmsConfig | undefined;
-  #active: Active | undefined;
-  #stop: StopNote | undefined;
-  /** Raised by stop and close: what began before must not take effect. */
-  #intent = 0;
   #proof: AbortController | undefined;
-  /** Epochs below it may not commit any more. */
-  #firstCommitEpoch = 0;
-  #streams = newStreams();
-  #drain: NodeJS.Timeout | undefined;
   #retry: NodeJS.Timeout | undefined;
   #failures = 0;
   /** configure, reconfigure, start and recovery take turns; stop waits for nobody. */
   #turn: Promise<unknown> = Promise.resolve();
 
-  constructor(options: KeyServiceOptions) {
-    this.#options = options;
-    this.#log = options.log ?? (() => undefined);
-    this.#parse = {
-      development: options.development ?? false,
-      inlineSecrets: options.control.keepsSecrets === true,
-    };
-    const { concurrency = 32, queue = 1000, metrics, clock, control } = options;
-    this.#gate = new Gate({ concurrency, queue, timeoutMs: 15_000, metrics });
-    this.#records = new KeyRecords({
-      store: control,
-      clock,
-      freshMs: options.recordFreshMs ?? 1_000,
-      staleMs: () => (this.#config?.control_stale_seconds ?? 300) * 1000,
-    });
-    this.#durable = new DurableStop({
-      store: control,
-      limitMs: options.controlTimeoutMs ?? 5_000,
-      retryMs: options.retryMs ?? 1_000,
-      log: this.#log,
-      written: (read) => this.#stopWritten(read),
-    });
+  constructor(parts: ServiceParts) {
+    const { options, records, gate, local } = parts;
+    super(local, records, options);
+    this.#parts = parts;
+    this.#parse = { development: options.development, inlineSecrets: options.control.keepsSecrets === true };
+    const { control: store, controlTimeoutMs: limitMs, retryMs, log } = options;
+    this.#durable = new DurableStop({ store, limitMs, retryMs, log, written: (read) => this.#stopWritten(read) });
     this.keys = new KeyAdmin({
       scope: options,
-      records: this.#records,
-      gate: this.#gate,
-      active: () => this.#running(),
-      purge: () => void this.#active?.purge(),
-      resolve: (reference) => this.#keyId(reference),
+      records,
+      gate,
+      active: () => local.running(),
+      purge: () => void local.active?.purge(),
+      resolve: (reference) => this.keyId(reference),
     });
   }
 
-  // --- KeyService
+  state = (): ServiceState => this.local.state;
 
-  async resolve(reference: string | undefined): Promise<string> {
-    const active = this.#running();
-    const keyId = reference === undefined ? active.config.default_key_id : await this.#keyId(reference);
-    if (keyId === undefined) throw notFound();
-    await active.inventory.forWrap(keyId);
-    return keyId;
-  }
-
-  sseS3KeyId = (): string => {
-    const keyId = this.#running().config.sse_s3_key_id;
-    if (keyId === undefined) {
-      throw new ServiceError('InvalidRequest', { message: 'No key is configured for SSE-S3.', reason: 'sse-s3-key' });
-    }
-    return keyId;
-  };
-
-  arn(keyId: string): string {
-    return keyArn(this.#options, keyId);
-  }
-
-  generate(keyId: string, context: Buffer, bucketKey?: BucketKeyScope): Promise<KeyInUse> {
-    return this.#used((active) => active.generate(keyId, context, bucketKey));
-  }
-
-  unwrap(keyId: string, wrapped: Buffer, context: Buffer): Promise<KeyInUse> {
-    return this.#used((active) => active.unwrap(keyId, wrapped, context));
-  }
-
-  epoch(): number {
-    return this.#gate.epoch;
-  }
-
-  assertRunning(epoch: number): void {
-    const draining = this.#state === 'Stopping';
-    if (epoch < this.#firstCommitEpoch || !(draining || this.#state === 'Running')) throw this.#notRunning();
-  }
-
-  get stopping(): AbortSignal {
-    return this.#streams.signal;
-  }
-
-  async #keyId(reference: string): Promise<string> {
-    const parsed = parseReference(reference, this.#options);
-    return parsed.kind === 'key' ? parsed.keyId : this.#records.aliasTarget(parsed.name);
-  }
-
-  /** A purge that is no stop (clear-cache, rotate, reconfigure) drops what was under way: once more, with what is in force. */
-  async #used(use: (active: Active) => Promise<KeyInUse>): Promise<KeyInUse> {
-    for (let attempt = 1; ; attempt++) {
-      const active = this.#running();
-      const epoch = this.#gate.epoch;
-      try {
-        const result = await use(active);
-        if (epoch === this.#gate.epoch) return result;
-        throw purged();
-      } catch (err) {
-        this.#running();
-        if (asServiceError(err).reason !== 'kms-epoch' || attempt >= 3) throw err;
-      }
-    }
-  }
-
-  #running(): Active {
-    if (this.#state !== 'Running' || this.#active === undefined) throw this.#notRunning();
-    return this.#active;
-  }
-
-  #notRunning(): ServiceError {
-    return new ServiceError('ServiceUnavailable', {
-      reason: NOT_RUNNING[this.#state],
-      headers: { 'Retry-After': this.#state === 'Starting' ? '1' : '10' },
-    });
-  }
-
-  // --- ServiceControl
-
-  state = (): ServiceState => this.#state;
-
-  frozen = (): boolean => this.#stop?.scope === 'all';
+  frozen = (): boolean => this.local.stop?.scope === 'all';
 
   config(): Readonly<Record<string, unknown>> {
     return this.#config === undefined ? {} : redactConfig(this.#config);
   }
 
   status(): Promise<Readonly<Record<string, unknown>>> {
-    const health = this.#active?.health;
-    const degraded = health?.ok === false;
-    return Promise.resolve({
-      state: this.#state,
-      health: this.#state !== 'Running' ? 'none' : degraded ? 'degraded' : 'healthy',
-      reason: this.#fault ?? (health === undefined ? undefined : healthReason(health)),
-      checkedAt: health?.checkedAt,
-      keys: health?.keys,
-      backend: this.#config?.backend_type,
-      generation: this.#read?.record.generation,
-      desired: this.#stop !== undefined ? 'stopped' : this.#read?.record.desired,
-      durable: !this.#durable.pending,
-      stop: this.#stop,
-      epoch: this.#gate.epoch,
-      cache: this.#active?.cacheFigures(),
-    });
+    const durable = !this.#durable.pending;
+    return Promise.resolve(statusOf(this.local, this.#read?.record, this.#config, durable));
   }
 
   configure(body: unknown, by: string): Promise<Applied> {
@@ -234,8 +112,8 @@ class Service implements OpenKeyService {
 
   reconfigure(body: unknown, by: string): Promise<Applied> {
     return this.#inTurn(async () => {
-      const { record } = await readService(this.#options.control);
-      const current = await readConfig(this.#options.control, record, this.#parse);
+      const { control } = this.#parts.options;
+      const current = await readConfig(control, (await readService(control)).record, this.#parse);
       if (current === undefined) throw conflict('The service is not configured.', 'kms-not-configured');
       return this.#reconfigured(mergeConfig(current, body, this.#parse), by);
     });
@@ -243,25 +121,25 @@ class Service implements OpenKeyService {
 
   /** Proves, persists, swaps; a failure leaves what is in force untouched. */
   async #reconfigured(config: KmsConfig, by: string): Promise<Applied> {
-    const { control } = this.#options;
-    const intent = this.#intent;
+    const { control, log } = this.#parts.options;
+    const { intent } = this.local;
     const found = await readService(control);
     const backend = await this.#prove(config);
     let swapped = false;
     try {
+      if (intent !== this.local.intent) throw stoppedMeanwhile();
       // A stop that the control store has not taken yet goes with it, or the new generation would outvote its marker.
-      const stop = this.#stop;
-      const record = stop === undefined ? found.record : { ...found.record, desired: 'stopped' as const, stop };
+      const { stop } = this.local;
+      const record = stop === undefined ? found.record : asStopped(found.record, stop);
       const written = await persistConfig(control, { ...found, record }, config);
       this.#read = written;
       this.#config = config;
-      this.#log('kms-configured', { by, generation: written.record.generation });
-      if (intent === this.#intent && written.record.desired === 'running') {
+      log('kms-configured', { by, generation: written.record.generation });
+      if (intent === this.local.intent && written.record.desired === 'running') {
         swapped = true;
         await this.#putInForce(config, backend, written);
-      } else if (this.#state === 'NotConfigured' || this.#state === 'Error') {
-        this.#settle('Stopped');
-      }
+      } else if (intent !== this.local.intent) await this.#overtaken();
+      else if (['NotConfigured', 'Error'].includes(this.local.state)) this.local.settle('Stopped');
     } finally {
       if (!swapped) await backend.close().catch(() => undefined);
     }
@@ -270,226 +148,183 @@ class Service implements OpenKeyService {
 
   start(by: string): Promise<Applied> {
     return this.#inTurn(async () => {
-      if (this.#state === 'Running') return this.#applied();
-      const { control, markerFile } = this.#options;
-      const intent = this.#intent;
-      const before = this.#state;
-      const found = await readService(control);
-      const config = await readConfig(control, found.record, this.#parse);
-      if (config === undefined) throw conflict('The service is not configured.', 'kms-not-configured');
-      if (before !== 'Stopping') this.#state = 'Starting';
-      let backend: KmsBackend | undefined;
+      const before = this.local.state;
+      if (before === 'Running') return this.#applied();
+      const { intent } = this.local;
       try {
-        backend = await this.#prove(config);
-        await this.#durable.suspend();
-        if (intent !== this.#intent) throw conflict('The service was stopped meanwhile.', 'kms-stopped');
-        // The proof may have taken long: what is written stands on what is there now.
-        const { record, version } = await readService(control);
-        if (record.generation !== found.record.generation && !this.#durable.pending) {
-          throw conflict('The service was changed meanwhile.', 'control-cas');
-        }
-        const written = await writeService(control, asRunning(record), version);
-        if (intent !== this.#intent) throw conflict('The service was stopped meanwhile.', 'kms-stopped');
-        this.#durable.cancel();
-        await removeMarker(markerFile).catch(() => this.#log('kms-marker-not-removed'));
-        this.#stop = undefined;
-        this.#config = config;
-        await this.#putInForce(config, backend, written);
-        this.#log('kms-started', { by });
+        await this.#started(intent);
+        this.#parts.options.log('kms-started', { by });
         return this.#applied();
       } catch (err) {
-        if (this.#active?.backend !== backend) await backend?.close().catch(() => undefined);
-        if (intent === this.#intent) {
+        if (intent === this.local.intent) {
           this.#durable.resume();
-          if (this.#state === 'Starting') this.#backTo(before, asServiceError(err));
+          if (before === 'Error') this.#fail(asServiceError(err));
+          else this.local.settle(before, asServiceError(err).reason);
         }
         throw err;
       }
     });
   }
 
-  async stop(request: StopRequest): Promise<Applied> {
-    if (this.#state === 'NotConfigured') throw conflict('The service is not configured.', 'kms-not-configured');
-    const { reason, by, scope } = request;
-    const at = new Date(this.#options.clock()).toISOString();
-    const note = { reason: reason.slice(0, 1024), by: by.slice(0, 1024), scope, at };
-    this.#freeze(request, note);
-    this.#log('kms-stopped', { by: note.by, scope });
-    const generation = (this.#read?.record.generation ?? 0) + 1;
+  /** Proves the backend, then asks the control store, then gives keys out: in this order, and not after a stop. */
+  async #started(intent: number): Promise<void> {
+    const { control, markerFile, log } = this.#parts.options;
+    await this.#durable.suspend();
+    const found = await readService(control);
+    const config = await readConfig(control, found.record, this.#parse);
+    if (config === undefined) throw conflict('The service is not configured.', 'kms-not-configured');
+    if (this.local.state !== 'Stopping') this.local.settle('Starting');
+    const backend = await this.#prove(config);
     try {
-      await writeMarker(this.#options.markerFile, { generation, ...note });
-    } catch (err) {
-      this.#log('kms-marker-not-written', { reason: asServiceError(err).reason });
+      const written = await writeService(control, asRunning(found.record), found.version);
+      this.#read = written;
+      if (intent !== this.local.intent) throw await this.#overtaken();
+      this.#durable.cancel();
+      await removeMarker(markerFile).catch(() => log('kms-marker-not-removed'));
+      if (intent !== this.local.intent) throw stoppedMeanwhile();
+      await this.#putInForce(config, backend, written);
+    } finally {
+      if (this.local.active?.backend !== backend) await backend.close().catch(() => undefined);
     }
+  }
+
+  async stop(request: StopRequest): Promise<Applied> {
+    if (this.local.state === 'NotConfigured') throw conflict('The service is not configured.', 'kms-not-configured');
+    const { options } = this.#parts;
+    const at = new Date(options.clock()).toISOString();
+    const { scope } = request;
+    const note = { reason: request.reason.slice(0, 1024), by: request.by.slice(0, 1024), scope, at };
+    // In force before the first await.
+    this.local.freeze(request, note).catch(() => undefined);
+    clearTimeout(this.#retry);
+    this.#proof?.abort(stoppedMeanwhile());
+    options.log('kms-stopped', { by: note.by, scope });
+    await this.#mark(note);
     await this.#durable.begin(note);
     return this.#applied();
   }
 
-  /** Takes effect before the first await of `stop`: from here on no key is given out. */
-  #freeze(request: StopRequest, note: StopNote): void {
-    this.#intent++;
-    this.#stop = note;
-    clearTimeout(this.#retry);
-    clearTimeout(this.#drain);
-    const draining = request.streams === 'drain' && request.drainSeconds > 0 && this.#state !== 'Stopped';
-    this.#settle(draining ? 'Stopping' : 'Stopped');
-    this.#proof?.abort(conflict('The service was stopped meanwhile.', 'kms-stopped'));
-    this.#gate.purge();
-    this.#records.forget();
-    const active = this.#active;
-    this.#active = undefined;
-    active?.purge();
-    void active?.close().catch(() => undefined);
-    if (!draining) this.#endStreams();
-    else {
-      this.#drain = setTimeout(() => {
-        this.#settle('Stopped');
-        this.#endStreams();
-      }, request.drainSeconds * 1000);
-      this.#drain.unref();
+  /** Newer than what the control store is known to hold; newer than anything where it has not been read. */
+  async #mark(note: StopNote): Promise<void> {
+    const { markerFile, log } = this.#parts.options;
+    const generation = this.#read === undefined ? Number.MAX_SAFE_INTEGER : this.#read.record.generation + 1;
+    try {
+      await writeMarker(markerFile, { generation, ...note });
+    } catch (err) {
+      log('kms-marker-not-written', { reason: asServiceError(err).reason });
     }
   }
 
-  #endStreams(): void {
-    this.#firstCommitEpoch = this.#gate.epoch;
-    this.#streams.abort(this.#notRunning());
+  /** A stop came while a new generation was being written: its marker must not be the older one now. */
+  async #overtaken(): Promise<ServiceError> {
+    const { stop } = this.local;
+    if (stop !== undefined && this.#durable.pending) await this.#mark(stop);
+    return stoppedMeanwhile();
   }
 
   #stopWritten(read: ReadService): void {
     this.#read = read;
     // The control store says it now; a marker that stays is not newer than its generation.
-    removeMarker(this.#options.markerFile).catch(() => undefined);
+    removeMarker(this.#parts.options.markerFile).catch(() => undefined);
   }
 
   clearCache(by: string): Promise<{ readonly dropped: number }> {
-    const dropped = this.#active?.purge() ?? 0;
-    this.#log('kms-cache-cleared', { by, dropped });
+    const dropped = this.local.active?.purge() ?? 0;
+    this.#parts.options.log('kms-cache-cleared', { by, dropped });
     return Promise.resolve({ dropped });
   }
 
   async close(): Promise<void> {
-    this.#intent++;
-    this.#proof?.abort(purged());
+    const closing = this.local.freeze({ streams: 'abort', drainSeconds: 0 }, this.local.stop);
+    this.#proof?.abort(stoppedMeanwhile());
     clearTimeout(this.#retry);
-    clearTimeout(this.#drain);
     this.#durable.cancel();
-    this.#gate.purge();
-    const active = this.#active;
-    this.#active = undefined;
-    this.#settle('Stopped');
-    await active?.close();
+    await closing;
   }
 
-  // --- coming up
-
-  boot(): Promise<void> {
-    return this.#inTurn(() => this.#comeUp());
-  }
-
-  async #comeUp(): Promise<void> {
-    const intent = this.#intent;
-    const { control, markerFile } = this.#options;
-    try {
-      const read = await readService(control);
-      const marker = await readMarker(markerFile);
-      const config = await readConfig(control, read.record, this.#parse);
-      if (intent !== this.#intent) return;
-      this.#read = read;
-      this.#config = config;
-      if (marker !== undefined && marker.generation > read.record.generation) {
-        const { reason, by, scope, at } = marker;
-        this.#stop = { reason, by, scope, ...(at === undefined ? {} : { at }) };
-        this.#settle('Stopped');
-        await this.#durable.begin(this.#stop);
-      } else if (config === undefined) this.#settle('NotConfigured');
-      else if (read.record.desired === 'stopped') {
-        this.#stop = read.record.stop;
-        this.#settle('Stopped');
-      } else {
-        this.#settle('Starting');
-        const backend = await this.#prove(config);
-        if (intent === this.#intent) await this.#putInForce(config, backend, read);
-        else await backend.close();
+  /** The state that the control store and the marker ask for. Never throws: what fails is Error, and tried again. */
+  comeUp(): Promise<void> {
+    return this.#inTurn(async () => {
+      const { intent } = this.local;
+      try {
+        await this.#cameUp(intent);
+      } catch (err) {
+        if (intent === this.local.intent) this.#fail(asServiceError(err));
       }
-    } catch (err) {
-      if (intent === this.#intent) this.#fail(asServiceError(err));
+    });
+  }
+
+  async #cameUp(intent: number): Promise<void> {
+    const { control, markerFile } = this.#parts.options;
+    const read = await readService(control);
+    const marker = await readMarker(markerFile);
+    const config = await readConfig(control, read.record, this.#parse);
+    if (intent !== this.local.intent) return;
+    this.#read = read;
+    this.#config = config;
+    if (marker !== undefined && marker.generation > read.record.generation) {
+      const { reason, by, scope, at } = marker;
+      const note = { reason, by, scope, ...(at === undefined ? {} : { at }) };
+      this.local.settleStopped(note);
+      await this.#durable.begin(note);
+    } else if (config === undefined) this.local.settle('NotConfigured');
+    else if (read.record.desired === 'stopped') this.local.settleStopped(read.record.stop);
+    else {
+      this.local.settle('Starting');
+      const backend = await this.#prove(config);
+      if (intent === this.local.intent) await this.#putInForce(config, backend, read);
+      else await backend.close();
     }
   }
 
   #fail(err: ServiceError): void {
-    this.#settle('Error', err.reason);
-    this.#log('kms-error', { reason: err.reason });
-    const wait = Math.min(LONGEST_RETRY_MS, (this.#options.retryMs ?? 1_000) * 2 ** Math.min(this.#failures++, 10));
+    const { retryMs, random, log } = this.#parts.options;
+    this.local.settle('Error', err.reason);
+    log('kms-error', { reason: err.reason });
+    const wait = Math.min(LONGEST_RETRY_MS, retryMs * 2 ** Math.min(this.#failures++, 10));
     clearTimeout(this.#retry);
-    this.#retry = setTimeout(() => void this.#recover(), wait * (0.75 + 0.25 * this.#random()));
+    this.#retry = setTimeout(
+      () => {
+        if (this.local.state === 'Error') void this.comeUp();
+      },
+      wait * (0.75 + 0.25 * random()),
+    );
     this.#retry.unref();
-  }
-
-  #recover(): Promise<void> {
-    return this.#inTurn(async () => {
-      if (this.#state === 'Error') await this.#comeUp();
-    });
-  }
-
-  /** After a start that failed: the state that was there before, Error being retried as before. */
-  #backTo(before: ServiceState, err: ServiceError): void {
-    if (before === 'Error') this.#fail(err);
-    else this.#settle(before, err.reason);
-  }
-
-  #settle(state: ServiceState, fault?: string): void {
-    this.#state = state;
-    this.#fault = fault;
   }
 
   async #prove(config: KmsConfig): Promise<KmsBackend> {
     const proof = new AbortController();
     this.#proof = proof;
-    const late = setTimeout(() => proof.abort(unreachable()), this.#options.proofMs ?? PROOF_MS);
-    const { backends, clock, environment = () => undefined } = this.#options;
-    const deps = { clock, environment, development: this.#parse.development, log: this.#log };
-    const opening = openCandidate(backends, config, deps, this.#records, proof.signal);
-    const ended = new Promise<never>((_resolve, reject) => {
-      proof.signal.addEventListener('abort', () => reject(asServiceError(proof.signal.reason)));
-    });
+    const { backends, clock, environment, development, log, proofMs } = this.#parts.options;
+    const deps = { clock, environment, development, log };
     try {
-      return await Promise.race([opening, ended]);
-    } catch (err) {
-      // One that comes up after all is not wanted any more.
-      opening.then((backend) => backend.close()).catch(() => undefined);
-      throw proof.signal.aborted ? asServiceError(proof.signal.reason) : err;
+      return await proveCandidate(backends, config, deps, this.#parts.records, proof, proofMs);
     } finally {
-      clearTimeout(late);
       this.#proof = undefined;
     }
   }
 
-  /** Swaps: from one configuration to the next there is no stopped interval, and nothing of the old one is used on. */
+  /** Swaps: from one configuration to the next there is no stopped interval. */
   async #putInForce(config: KmsConfig, backend: KmsBackend, read: ReadService): Promise<void> {
-    const { control: store, clock, metrics, probeMs = 30_000 } = this.#options;
-    const old = this.#active;
+    const { options, gate, records, setStale } = this.#parts;
+    const { control: store, clock, random, metrics, probeMs, log } = options;
     const { generation } = read.record;
-    const shared = { gate: this.#gate, records: this.#records, random: this.#random, log: this.#log };
-    this.#gate.setTimeoutMs(config.timeout_seconds * 1000 + 1_000);
     this.#read = read;
     this.#config = config;
-    const active = new Active({ config, backend, generation, store, clock, metrics, probeMs, ...shared });
-    this.#active = active;
-    active.purge();
-    clearTimeout(this.#drain);
-    if (this.#streams.signal.aborted) this.#streams = newStreams();
     this.#failures = 0;
-    this.#settle('Running');
+    gate.setTimeoutMs(config.timeout_seconds * 1000 + 1_000);
+    setStale(config.control_stale_seconds);
+    const shared = { store, clock, random, metrics, probeMs, log, gate, records };
+    const active = new Active({ config, backend, generation, ...shared });
+    const old = this.local.putInForce(active);
     await old?.close().catch(() => undefined);
     await active.checkHealth();
   }
 
-  #random = (): number => (this.#options.random ?? Math.random)();
-
   #applied(): Applied {
     const durable = !this.#durable.pending;
     const generation = this.#read?.record.generation ?? 0;
-    return { state: this.#state, applied: durable ? 'cluster' : 'local', durable, generation };
+    return { state: this.local.state, applied: durable ? 'cluster' : 'local', durable, generation };
   }
 
   #inTurn<T>(call: () => Promise<T>): Promise<T> {
@@ -497,26 +332,4 @@ class Service implements OpenKeyService {
     this.#turn = result.catch(() => undefined);
     return result;
   }
-}
-
-/** Desired running, and what it was stopped for forgotten. */
-function asRunning({ generation, settings, secret }: ServiceRecord): ServiceRecord {
-  return {
-    generation: generation + 1,
-    desired: 'running',
-    ...(settings === undefined ? {} : { settings }),
-    ...(secret === undefined ? {} : { secret }),
-  };
-}
-
-function unreachable(): ServiceError {
-  const code: ErrorCode = 'ServiceUnavailable';
-  return new ServiceError(code, { reason: 'kms-unavailable', headers: { 'Retry-After': '5' } });
-}
-
-function newStreams(): AbortController {
-  const controller = new AbortController();
-  // Every stream in flight listens to it.
-  setMaxListeners(0, controller.signal);
-  return controller;
 }
