@@ -9,7 +9,8 @@ const SSE = 'x-amz-server-side-encryption';
 /** Default deny: the operation's action on its resource, by the caller's policies. Asked before anything is looked up. */
 export function authorize(x: Exchange): void {
   const { row } = x.op;
-  const action = 'versionId' in x.op && x.op.versionId !== undefined ? (row.versionAction ?? row.action) : row.action;
+  const versioned = 'versionId' in x.op;
+  const action = versioned ? (row.versionAction ?? row.action) : row.action;
   demand(x, action, resourceOf(x.op), conditionsOf(x));
 }
 

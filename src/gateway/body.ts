@@ -46,13 +46,12 @@ export function pumpBody(
       sink.drained().then(() => req.resume(), fail);
     };
     const onEnd = (): void => {
-      settle(() => {
-        try {
-          resolve(reader.finish());
-        } catch (err) {
-          reject(err as Error);
-        }
-      });
+      try {
+        const trailers = reader.finish();
+        settle(() => resolve(trailers));
+      } catch (err) {
+        fail(err);
+      }
     };
     const onClose = (): void => fail(new ServiceError('IncompleteBody', { reason: 'client-gone' }));
     req.on('data', onData).on('end', onEnd).on('close', onClose).on('error', onClose);
