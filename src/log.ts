@@ -9,6 +9,7 @@ const FIELDS = [
   'operation',
   'mode',
   'status',
+  'reason',
   'milliseconds',
   'listener',
   'address',

@@ -28,11 +28,10 @@ export const HEALTH: Readonly<Record<string, HealthRoute>> = Object.freeze({
     if (query === 'kms=1' && state() !== 'Running') return json(503, { status: 'not ready', kms: state() });
     return json(200, { status: 'ready', kms: state() });
   },
-  '/metrics': async ({ metrics }: HealthOptions) => ({
-    status: 200,
-    type: metrics.contentType,
-    body: await metrics.render(),
-  }),
+  '/metrics': async ({ metrics, state }: HealthOptions) => {
+    metrics.serviceState(state());
+    return { status: 200, type: metrics.contentType, body: await metrics.render() };
+  },
 });
 
 function json(status: number, body: object): HealthAnswer {

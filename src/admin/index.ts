@@ -39,7 +39,7 @@ const OBJECTS = ['service', 'audit', 'metrics'] as const;
 
 /** The middleware form: checks and freezes its options, so that a misspelled one fails at start and not at a stop. */
 export function kmsAdmin(options: AdminOptions): Router {
-  const known: readonly string[] = [...FUNCTIONS, ...OBJECTS, 'regions'];
+  const known: readonly string[] = [...FUNCTIONS, ...OBJECTS, 'regions', 'keyArn'];
   for (const name of Object.keys(options)) {
     if (!known.includes(name)) throw new TypeError(`kmsAdmin: unknown option "${name}"; known are ${known.join(', ')}`);
   }

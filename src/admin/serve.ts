@@ -103,15 +103,20 @@ function onlyMatch(matches: readonly Match[], method: string): Match {
   throw new ServiceError('MethodNotAllowed', { reason: 'method', headers: { allow } });
 }
 
-function authorize({ allows }: AdminOptions, identity: Identity, { row, id }: Match, req: IncomingMessage): void {
-  const resource = row.resource === 'key' ? `arn:aws:kms:::key/${id ?? '*'}` : 'arn:aws:kms:::service';
+/** Behind this service there is no account; the data plane's ARNs of keys have the same one. */
+const ACCOUNT = '000000000000';
+
+function authorize(options: AdminOptions, identity: Identity, { row, id }: Match, req: IncomingMessage): void {
+  // The ARN by which the data plane knows a key: a Deny that names it must hold here too.
+  const keyArn = options.keyArn ?? ((name) => `arn:aws:kms:${options.regions[0] ?? ''}:${ACCOUNT}:key/${name}`);
+  const resource = row.resource === 'key' ? keyArn(id ?? '*') : 'arn:aws:kms:::service';
   const secure = (req.socket as Partial<TLSSocket>).encrypted === true;
   const context = {
     'aws:username': identity.name,
     'aws:sourceip': (req.socket.remoteAddress ?? '').replace(/^::ffff:(?=\d+\.)/, ''),
     'aws:securetransport': String(secure),
   };
-  if (!allows(identity.policies, { action: row.action, resource, context })) {
+  if (!options.allows(identity.policies, { action: row.action, resource, context })) {
     throw new ServiceError('AccessDenied', { reason: 'policy' });
   }
 }

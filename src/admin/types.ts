@@ -15,6 +15,8 @@ export interface AdminOptions {
   readonly clock: () => Date;
   /** Accepted in the scope of signatures; the first is the one that errors name. */
   readonly regions: readonly string[];
+  /** The ARN of a key id; `arn:aws:kms:<first region>:000000000000:key/<id>` unless told. */
+  readonly keyArn?: (keyId: string) => string;
 }
 
 /** One call that was verified and allowed, its body parsed. */
@@ -42,7 +44,7 @@ export interface Row {
   readonly maxBody: number;
   readonly timeoutMs: number;
   readonly action: string;
-  /** `service` is `arn:aws:kms:::service`; `key` is `arn:aws:kms:::key/<id>`, `key/*` where the path names none. */
+  /** `service` is `arn:aws:kms:::service`; `key` is the key's ARN, with `*` for the id where the path names none. */
   readonly resource: 'service' | 'key';
   /** Goes on when no audit sink takes its intent: what an incident needs first must not wait for a disk. */
   readonly exempt: boolean;

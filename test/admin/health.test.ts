@@ -39,6 +39,7 @@ describe('health', () => {
     const answer = await serve(true, 'Running').get('/metrics');
     expect(answer.headers['content-type']).toMatch(/^text\/plain; version=0\.0\.4/);
     expect(answer.text).toContain('# TYPE s3sse_requests_total counter');
+    expect(answer.text).toContain('s3sse_service_state{state="Running"} 1');
   });
 
   it.each(['/', '/health', '/health/', '/Health/live', '/metrics/', '/constructor', '/kms/status'])(
