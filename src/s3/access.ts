@@ -52,8 +52,7 @@ const HEADER_RIGHTS: readonly HeaderRight[] = [
  */
 export function actionsOf(op: Operation, headers: Headers): readonly [string, ...string[]] {
   const { row } = op;
-  const versioned = 'versionId' in op && op.versionId !== undefined;
-  return [(versioned ? row.versionAction : undefined) ?? row.action, ...headerActions(row.name, headers)];
+  return [('versionId' in op ? row.versionAction : undefined) ?? row.action, ...headerActions(row.name, headers)];
 }
 
 /** The actions for one object of a DeleteObjects body. */

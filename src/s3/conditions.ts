@@ -14,7 +14,7 @@ export interface Validators {
 }
 
 export function conditionsOf(headers: Readonly<Record<string, string>>): Conditions {
-  const pick = <K extends keyof Conditions>(field: K, name: string): Conditions =>
+  const pick = (field: keyof Conditions, name: string): Conditions =>
     headers[name] === undefined ? {} : { [field]: headers[name] };
   return {
     ...pick('ifMatch', 'if-match'),
