@@ -1,0 +1,79 @@
+import { randomBytes } from 'node:crypto';
+import { beforeAll, expect, inject, test } from 'vitest';
+import type { StoreClient, StoreRequest, StoreTraits } from '../../src/store/port.ts';
+import { probeTraits, type Findings } from '../../src/store/probe.ts';
+import { ensureSystemBucket } from '../../src/store/system-bucket.ts';
+import { clientFor } from './clients.ts';
+
+const store =
+  inject('stores').find(({ name }) => name === 'devstore') ?? inject('stores')[0] ?? expect.fail('no store');
+const bucket = `probe-${randomBytes(4).toString('hex')}`;
+
+/** Probes the real store through a client that changes requests on their way, as a worse store would take them. */
+function probeThrough(change: (request: StoreRequest) => StoreRequest): Promise<Findings> {
+  const client = (traits: StoreTraits): StoreClient => {
+    const real = clientFor(store, traits);
+    return {
+      traits,
+      request: (request) => real.request(change(request)),
+      upload: (request, length) => real.upload(request, length),
+      close: () => real.close(),
+    };
+  };
+  return probeTraits({ client, systemBucket: bucket, run: randomBytes(8).toString('hex') });
+}
+
+/** Without the headers that `drop` names. */
+function without(request: StoreRequest, drop: (name: string) => boolean): StoreRequest {
+  return {
+    ...request,
+    headers: Object.fromEntries(Object.entries(request.headers ?? {}).filter(([name]) => !drop(name))),
+  };
+}
+
+let plain: Findings;
+beforeAll(async () => {
+  const client = clientFor(store);
+  await ensureSystemBucket(client, bucket);
+  await client.close();
+  plain = await probeThrough((request) => request);
+});
+
+test.each<[string, keyof StoreTraits, (request: StoreRequest) => StoreRequest]>([
+  [
+    'takes a wrong trailer',
+    'acceptsTrailers',
+    (request) =>
+      without(
+        request,
+        (name) => name === 'x-amz-content-sha256' || name === 'x-amz-trailer' || name.includes('decoded'),
+      ),
+  ],
+  ['overlooks If-None-Match', 'putIfNoneMatch', (request) => without(request, (name) => name === 'if-none-match')],
+  [
+    'overlooks If-Match on PUT',
+    'putIfMatch',
+    (request) => without(request, (name) => name === 'if-match' && request.method === 'PUT'),
+  ],
+  [
+    'overlooks If-Match on DELETE',
+    'deleteIfMatch',
+    (request) => without(request, (name) => name === 'if-match' && request.method === 'DELETE'),
+  ],
+  [
+    'drops a body under a slash',
+    'keepsSlashBody',
+    (request) =>
+      request.key?.endsWith('/') === true && request.body !== undefined
+        ? { ...request, body: Buffer.alloc(0) }
+        : request,
+  ],
+  [
+    'drops metadata under a slash',
+    'keepsSlashMetadata',
+    (request) =>
+      request.key?.endsWith('/') === true ? without(request, (name) => name.startsWith('x-amz-meta-')) : request,
+  ],
+])('a store that %s is found out, and only that', async (_title, trait, change) => {
+  expect(await probeThrough(change)).toEqual({ ...plain, [trait]: false });
+});
