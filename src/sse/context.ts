@@ -1,8 +1,7 @@
-import { createHash } from 'node:crypto';
-import { u16, u32 } from '../bytes.ts';
+import { u16 } from '../bytes.ts';
 import { ServiceError } from '../errors.ts';
 import { BUCKET_ID_LENGTH, CONTEXT_ARN, CONTEXT_BUCKET_ID, LABEL, RESERVED_CONTEXT_PREFIXES } from './format.ts';
-import { lengthPrefixed } from './mac.ts';
+import { pairsDigest } from './mac.ts';
 import type { FieldReader } from './reader.ts';
 
 /** An encryption context: names are unique, and in the canonical order (ascending UTF-8 bytes) wherever we made it. */
@@ -139,11 +138,7 @@ export function effectiveContext(pairs: EncryptionContext, place: ObjectPlace, b
 export function contextDigest(context: EncryptionContext): Buffer {
   const pairs = canonicalContext(context);
   const fields = pairs.flatMap(([name, value]) => [Buffer.from(name, 'utf8'), Buffer.from(value, 'utf8')]);
-  return createHash('sha256')
-    .update(lengthPrefixed([LABEL.context]))
-    .update(u32(pairs.length))
-    .update(lengthPrefixed(fields))
-    .digest();
+  return pairsDigest(LABEL.context, fields);
 }
 
 /** The stored form of pairs in canonical order. */

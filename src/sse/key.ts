@@ -16,9 +16,9 @@ const ONE = Buffer.from([1]);
  * `hkdfSync` costs several times as much. The result is solely the caller's.
  */
 export function expand(prk: KeyObject, info: readonly Buffer[], length: number): Buffer {
-  const mac = createHmac('sha384', prk);
-  for (const part of info) mac.update(part);
-  const block = mac.update(ONE).digest();
+  const block = createHmac('sha384', prk)
+    .update(Buffer.concat([...info, ONE]))
+    .digest();
   if (length > block.length) throw new RangeError('one block of HKDF-Expand holds 48 bytes');
   return block.subarray(0, length);
 }

@@ -1,5 +1,4 @@
-import { createHmac, type KeyObject } from 'node:crypto';
-import { u32 } from '../bytes.ts';
+import { createHash, createHmac, type KeyObject } from 'node:crypto';
 
 /** One version of the envelope key, an HMAC key of the service that no tenant has. */
 export interface EnvelopeKey {
@@ -14,9 +13,27 @@ export interface EnvelopeKeys {
   get(version: number): KeyObject | undefined;
 }
 
-/** `lp`: a field with its length before it, so that a sequence of fields has one reading. */
+/** `lp`: a field with its length before it, so that a sequence of fields has one reading. One buffer, for speed. */
 export function lengthPrefixed(fields: readonly Buffer[]): Buffer {
-  return Buffer.concat(fields.flatMap((field) => [u32(field.length), field]));
+  let length = 0;
+  for (const field of fields) length += 4 + field.length;
+  const out = Buffer.allocUnsafe(length);
+  let at = 0;
+  for (const field of fields) {
+    at = out.writeUInt32BE(field.length, at);
+    at += field.copy(out, at);
+  }
+  return out;
+}
+
+/** The digests of FORMAT.md sections 7 and 8: a label, a number, and that many pairs of fields. */
+export function pairsDigest(label: Buffer, fields: readonly Buffer[]): Buffer {
+  const count = Buffer.allocUnsafe(4);
+  count.writeUInt32BE(fields.length / 2, 0);
+  const head = lengthPrefixed([label]);
+  return createHash('sha256')
+    .update(Buffer.concat([head, count, lengthPrefixed(fields)]))
+    .digest();
 }
 
 /** MAC(v, label, fields …) of FORMAT.md section 2. */

@@ -1,8 +1,6 @@
-import { createHash } from 'node:crypto';
-import { u32 } from '../bytes.ts';
 import { ServiceError } from '../errors.ts';
 import { ENVELOPE_HEADER, LABEL } from './format.ts';
-import { lengthPrefixed } from './mac.ts';
+import { pairsDigest } from './mac.ts';
 
 /** Content headers under the metadata digest (FORMAT.md section 8); beside them all user metadata but ours. */
 export const COVERED_HEADERS = [
@@ -46,9 +44,5 @@ export function metadataDigest(headers: Readonly<Record<string, string | undefin
     const value = (headers[name] ?? '').replace(/^[ \t]+|[ \t]+$/g, '');
     if (value !== '') fields.push(octets(name), octets(value));
   }
-  return createHash('sha256')
-    .update(lengthPrefixed([LABEL.metadata]))
-    .update(u32(fields.length / 2))
-    .update(lengthPrefixed(fields))
-    .digest();
+  return pairsDigest(LABEL.metadata, fields);
 }
