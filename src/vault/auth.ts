@@ -79,12 +79,6 @@ export class Session {
     return fresh.token === used ? 'denied' : 'replay';
   }
 
-  /** Seconds that the token has left by our clock; undefined where it does not expire or there is none. */
-  secondsLeft(): number | undefined {
-    if (this.#held === undefined || this.#held.expiresAt === Infinity) return undefined;
-    return Math.max(0, (this.#held.expiresAt - this.#options.chance.now()) / 1000);
-  }
-
   async #isAlive(token: string): Promise<boolean> {
     try {
       await ask(this.#options.transport, selfCall('GET', 'lookup-self', token), this.#deadline());

@@ -121,9 +121,6 @@ export function fitKey(data: Readonly<Record<string, unknown>>): TransitKey {
   const latestVersion = data['latest_version'];
   const minDecryptionVersion = data['min_decryption_version'];
   if (!isVersion(latestVersion) || !isVersion(minDecryptionVersion)) throw verdictError('unexpected');
-  // A pinned older version would make every new wrap look like a rollback of the key.
-  if (data['min_encryption_version'] !== 0 && !isVersion(data['min_encryption_version']))
-    throw verdictError('unexpected');
   const createdAt = creation(data['keys']);
   return { latestVersion, minDecryptionVersion, ...(createdAt === undefined ? {} : { createdAt }) };
 }

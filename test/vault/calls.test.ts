@@ -35,6 +35,10 @@ const DATA_KEY: Script = {
   body: { data: { plaintext: key.toString('base64'), ciphertext, key_version: 3 }, warnings: null },
 };
 
+function longer(chunked: boolean): Script {
+  return { chunked, body: { note: 'n'.repeat(20_000), ...(DATA_KEY.body as object), more: 'm'.repeat(20_000) } };
+}
+
 beforeEach(async () => {
   fake = await startFakeVault();
   fake.script('sys/health', { body: { sealed: false } });
@@ -118,6 +122,10 @@ describe('answers', () => {
     ],
     ['a connection reset, once', [{ cutAfter: 0 }, DATA_KEY], ok, 2],
     ['an answer that ends early', [{ ...DATA_KEY, cutAfter: 60 }], outage, 3],
+    ['a chunked answer, longer than the first buffer', [longer(true)], ok, 1],
+    ['a long answer with its length', [longer(false)], ok, 1],
+    ['a chunked answer too large', [{ body: 'x'.repeat(2 << 20), chunked: true }], outage, 3],
+    ['a chunked 503, then another node', [{ status: 503, body: 'busy', chunked: true }, DATA_KEY], ok, 2],
     ['an answer too large', [{ body: 'x'.repeat(2 << 20) }], outage, 3],
     ['another 4xx', [{ status: 405 }], { code: 'InternalError', reason: 'kms-unexpected' }, 1],
     [

@@ -11,6 +11,8 @@ export interface Script {
   readonly status?: number;
   readonly body?: unknown;
   readonly headers?: Record<string, string>;
+  /** Without a Content-Length. */
+  readonly chunked?: boolean;
   /** Milliseconds before the answer. */
   readonly delay?: number;
   /** Destroys the socket instead of answering, or after this many bytes of the body. */
@@ -62,7 +64,8 @@ export async function startFakeVault(options: { tls?: boolean } = {}): Promise<F
           req.socket.destroy();
           return;
         }
-        res.writeHead(answer.status ?? 200, { 'content-length': bytes.length, ...answer.headers });
+        const length = answer.chunked === true ? {} : { 'content-length': bytes.length };
+        res.writeHead(answer.status ?? 200, { ...length, ...answer.headers });
         if (answer.cutAfter === undefined) res.end(bytes);
         else res.write(bytes.subarray(0, answer.cutAfter), () => req.socket.destroy());
       }, answer.delay ?? 0);
