@@ -7,7 +7,7 @@ import { GetObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3
 import { Upload as LibUpload } from '@aws-sdk/lib-storage';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startDevStore, type DevStore } from '../../src/devstore/server.ts';
-import { s3, xmlText, xmlTexts, type RawRequest, type RawStore } from '../support/s3-raw.ts';
+import { s3, withSignedChunks, xmlText, xmlTexts, type RawRequest, type RawStore } from '../support/s3-raw.ts';
 import { Site } from '../stores/site.ts';
 
 const credentials = { accessKeyId: 'DEVELOPER', secretAccessKey: 'developer-secret' };
@@ -85,7 +85,8 @@ describe('a body that is not what its request says keeps the old object', () => 
 describe('XML', () => {
   const entity = '<!DOCTYPE Delete [<!ENTITY k "x">]><Delete><Object><Key>&k;</Key></Object></Delete>';
   it.each([
-    ['a document type', entity],
+    ['a document type', '<!DOCTYPE Delete><Delete><Object><Key>x</Key></Object></Delete>'],
+    ['an entity of its own', entity],
     ['an unknown entity', '<Delete><Object><Key>&k;</Key></Object></Delete>'],
     ['an element that is not closed', '<Delete><Object><Key>x</Key></Object>'],
     ['another root', '<Remove><Object><Key>x</Key></Object></Remove>'],
@@ -284,6 +285,13 @@ it('a copy takes its storage class from the request, the rest from its source', 
     [undefined, 'b'],
     ['STANDARD_IA', 'b'],
   ]);
+});
+
+it('a chunk that is refused early in a long body is answered, and the connection not just cut', async () => {
+  const chunks = Array.from({ length: 128 }, () => Buffer.alloc(65_536, 'c'));
+  const { status, text } = await site.send('PUT', 'chunked', withSignedChunks(chunks, 0));
+  expect([status, code(text)]).toEqual([403, 'SignatureDoesNotMatch']);
+  expect(await drafts()).toEqual([]);
 });
 
 it('versions: each object has the one version null', async () => {

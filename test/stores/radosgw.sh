@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A single-node Ceph object store on loopback for tests: one mon, one memstore osd, one radosgw; no systemd, mgr or cephx.
+# A single-node Ceph object store on loopback for tests: one mon, one osd, one radosgw; no systemd, mgr or cephx.
 #   radosgw.sh start DIR RGW_PORT MON_PORT   makes a fresh store in DIR; returns when radosgw answers
 #   radosgw.sh user DIR ACCESS SECRET        adds a user
 #   radosgw.sh stop DIR                      ends what `start` began, by the pid files in DIR
@@ -45,13 +45,16 @@ mon data = $dir/mon
 mon addr = 127.0.0.1:$3
 [osd]
 osd data = $dir/osd.\$id
-osd objectstore = memstore
-memstore device bytes = $((4 << 30))
+# On disk, so that a test can search what was stored: one sparse file, neither compressed nor encrypted by itself.
+osd objectstore = bluestore
+bluestore block create = true
+bluestore block size = $((8 << 30))
+osd memory target = $((1 << 30))
 [client.rgw.a]
 rgw data = $dir/rgw
 rgw frontends = beast endpoint=127.0.0.1:$2 tcp_nodelay=1
 rgw dns name = localhost
-# Deleted data would fill the memory store.
+# Deleted data would fill the disk.
 rgw gc obj min wait = 5
 rgw gc processor period = 10
 rgw dynamic resharding = false
@@ -83,7 +86,11 @@ start() { # rgw-port mon-port
   monmaptool --create --fsid "$fsid" --addv a "[v1:127.0.0.1:$2]" "$dir/monmap" >/dev/null
   ceph-mon -c "$conf" -i a --mkfs --monmap "$dir/monmap" --keyring "$dir/keyring" >/dev/null
   ceph-mon -c "$conf" -i a --pid-file "$dir/mon.pid" >>"$dir/log/mon.out" 2>&1
-  ceph_ osd new "$osd" >/dev/null
+  # The mon answers EPERM until it has a quorum with itself. Asking again for the same uuid changes nothing.
+  for _ in $(seq 50); do
+    ceph_ osd new "$osd" >/dev/null 2>>"$dir/log/mon.out" && break
+    sleep 0.2
+  done
   ceph-osd -c "$conf" -i 0 --mkfs --osd-uuid "$osd" >>"$dir/log/osd.out" 2>&1
   start_osd
   # radosgw 16 aborts on some requests: it is started again until `stop`.

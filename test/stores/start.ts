@@ -137,15 +137,27 @@ async function startRados(): Promise<RunningStore> {
     const options = { env: cleanEnvironment(), timeout: 90_000 };
     await run(script, ['start', home, String(port), String(await freePort())], options);
     await run(script, ['user', home, credentials.accessKeyId, credentials.secretAccessKey], options);
-    // memstore: bodies are in the osd's memory, not in files.
     const endpoint = `http://127.0.0.1:${port}`;
-    const details = { name: 'radosgw', endpoint, ...credentials, region: REGION, dataDirectories: [] } as const;
+    const details = {
+      name: 'radosgw',
+      endpoint,
+      ...credentials,
+      region: REGION,
+      dataDirectories: [join(home, 'osd.0')],
+    } as const;
     await ready(details, () => undefined);
     return { ...details, stop };
-  } catch (err) {
+  } catch (cause) {
+    const logs = await Promise.all(
+      ['mon.out', 'osd.out', 'rgw.out', 'admin.err'].map((name) => tail(join(home, 'log', name))),
+    );
     await stop();
-    throw err;
+    throw new Error(`radosgw did not start:\n${logs.join('\n')}`, { cause });
   }
+}
+
+async function tail(path: string): Promise<string> {
+  return (await readFile(path, 'utf8').catch(() => '')).slice(-4000);
 }
 
 /** A server's child, its output in a log file beside its data. */
@@ -192,9 +204,9 @@ async function supervise(
     });
     return { ...details, stop };
   } catch (cause) {
-    const log = await readFile(join(home, 'log'), 'utf8');
+    const log = await tail(join(home, 'log'));
     await stop();
-    throw new Error(`${details.name} did not start:\n${log.slice(-4000)}`, { cause });
+    throw new Error(`${details.name} did not start:\n${log}`, { cause });
   }
 }
 
