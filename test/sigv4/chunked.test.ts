@@ -257,6 +257,20 @@ describe('aws-chunked framing', () => {
     expect(outcome(signed.reader(), foreign)).toBe('SignatureDoesNotMatch');
   });
 
+  it.each(['signed', 'signed-trailer'] as const)('the last, empty chunk is signed too (%s)', (mode) => {
+    const { reader, wire } = upload(mode, [HELLO]);
+    const last = /\r\n0;chunk-signature=[0-9a-f]/.exec(wire.toString('latin1'))?.[0] ?? '';
+    const wrong = last.slice(0, -1) + (last.endsWith('0') ? '1' : '0');
+    expect(outcome(reader(), edit(wire, last, wrong))).toBe('SignatureDoesNotMatch');
+  });
+
+  it.each(MODES)('gives out no byte beyond the declared length (%s)', (mode) => {
+    const { reader, wire } = upload(mode, [HELLO], 4);
+    const seen: number[] = [];
+    expect(codeOf(() => reader().push(wire, (part) => seen.push(part.length)))).toBe('IncompleteBody');
+    expect(seen).toEqual([]);
+  });
+
   it('gives no byte of a chunk out before its signature has verified', () => {
     const data = Buffer.alloc(256 * 1024, 'a');
     const { wire, reader } = upload('signed', [data]);
