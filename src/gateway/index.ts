@@ -1,9 +1,9 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
-import express, { type Router } from 'express';
 import type { AuditEntry, AuditFields } from '../audit.ts';
 import type { ServiceError } from '../errors.ts';
 import type { Identity } from '../iam/types.ts';
 import { parseOperation } from '../s3/parse-operation.ts';
+import type { VerifiedRequest } from '../sigv4/types.ts';
 import { createVerifier } from '../sigv4/verify.ts';
 import { authorize } from './authorize.ts';
 import type { Rooms } from './exchange.ts';
@@ -36,9 +36,11 @@ export interface Outcome {
 }
 
 export interface Gateway {
-  readonly router: Router;
-  /** Serves Node's own request and response: what the router does, without Express. */
-  serve(req: IncomingMessage, res: ServerResponse, target?: string): Promise<void>;
+  /**
+   * Serves one request. The signature is verified over `target`, the request target as the client sent it; `mount` is
+   * the path below which the buckets are (Express's `originalUrl` and `baseUrl`).
+   */
+  serve(req: IncomingMessage, res: ServerResponse, target: string, mount: string): Promise<void>;
   attach(server: Server): void;
 }
 
@@ -52,7 +54,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     services: ['s3'],
   });
 
-  async function serve(req: IncomingMessage, res: ServerResponse, target = req.url ?? ''): Promise<void> {
+  async function serve(req: IncomingMessage, res: ServerResponse, target: string, mount: string): Promise<void> {
     const started = performance.now();
     const arrival = arrive(req, target, trusted);
     const entry = rooms.audit.begin({ requestId: arrival.requestId, source: arrival.source });
@@ -65,7 +67,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       const now = rooms.clock();
       const caller = verifier.verify(arrival.head, now);
       entry.add({ principal: caller.identity.name });
-      const op = parseOperation(caller.request, rooms.settings);
+      const op = parseOperation(below(mount, caller.request), rooms.settings);
       operation = op.row.name;
       entry.add({
         operation,
@@ -94,9 +96,14 @@ export function createGateway(options: GatewayOptions): Gateway {
     }
   }
 
-  const router = express.Router();
-  router.use((req, res) => serve(req, res, req.originalUrl));
-  return { router, serve, attach: (server) => attachTo(server, options.idleMs, options.keepAliveMs) };
+  return { serve, attach: (server) => attachTo(server, options.idleMs, options.keepAliveMs) };
+}
+
+/** The request as it is below the mount path, which is no part of any bucket's name. */
+function below(mount: string, request: VerifiedRequest): VerifiedRequest {
+  if (mount === '') return request;
+  const path = request.path.startsWith(mount) ? request.path.slice(mount.length) : request.path;
+  return { ...request, path: path === '' ? '/' : path };
 }
 
 function fail(req: IncomingMessage, res: ServerResponse, err: unknown, arrival: Arrival): ServiceError {
