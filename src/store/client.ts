@@ -7,9 +7,9 @@ import { plainFraming, signedFraming, trailerFraming, type BodyFraming } from '.
 import { createSigner, type SignedRequest } from '../sigv4/sign.ts';
 import type { StoreCredentials } from '../sigv4/types.ts';
 import { locator, type Address } from './address.ts';
-import { createConnections } from './connections.ts';
+import { createConnections, type Connections } from './connections.ts';
 import { aborted, misuse, unreachable } from './faults.ts';
-import type { StoreClient, StoreRequest, StoreResponse, StoreTraits } from './port.ts';
+import type { StoreClient, StoreRequest, StoreTraits } from './port.ts';
 import { Exchange } from './response.ts';
 import { DEFAULT_TIMEOUTS, type StoreTimeouts } from './timeouts.ts';
 import { HttpUpload } from './upload.ts';
@@ -45,21 +45,12 @@ function conditional(headers: Readonly<Record<string, string>> = {}): boolean {
   return Object.keys(headers).some((name) => name.startsWith('if-') || name.startsWith('x-amz-copy-source-if-'));
 }
 
-export function createStoreClient(options: StoreClientOptions): StoreClient {
-  const timeouts: StoreTimeouts = { ...DEFAULT_TIMEOUTS, ...options.timeouts };
+type HeadOf = (request: StoreRequest, headers: Readonly<Record<string, string>>, payloadHash: string) => Head;
+
+function headMaker(options: StoreClientOptions): HeadOf {
   const locate = locator(options.endpoint, options.pathStyle);
   const signer = createSigner({ region: options.region, service: 's3' });
-  const connections = createConnections(timeouts, options);
-  const secure = options.endpoint.protocol === 'https:';
-  const agentOptions = {
-    keepAlive: true,
-    timeout: timeouts.keepAliveMs,
-    scheduling: 'lifo' as const,
-    maxSockets: options.connections ?? Infinity,
-  };
-  const agent = secure ? new HttpsAgent({ ...agentOptions, ...options.tls }) : new HttpAgent(agentOptions);
-
-  const headOf = (request: StoreRequest, headers: Readonly<Record<string, string>>, payloadHash: string): Head => {
+  return (request, headers, payloadHash) => {
     const address = locate(request, encodeKey);
     const signed = signer.sign({
       method: request.method,
@@ -74,10 +65,15 @@ export function createStoreClient(options: StoreClientOptions): StoreClient {
     });
     return { ...signed, address };
   };
+}
 
-  const send = (request: StoreRequest): Promise<StoreResponse> => {
+/** Requests without a body or with a small one, over undici. */
+function requester(headOf: HeadOf, connections: Connections, timeouts: StoreTimeouts): StoreClient['request'] {
+  // Async, so that a misuse is a rejection like every other failure.
+  return async (request) => {
     const { method, body, signal } = request;
-    if (signal?.aborted === true) return Promise.reject(aborted(signal.reason));
+    if (signal?.aborted === true) throw aborted(signal.reason);
+    if (body !== undefined && (method === 'GET' || method === 'HEAD')) throw misuse(`a ${method} has no body`);
     // A body that is framed already (the probe's wrong trailer) says so itself.
     const payloadHash =
       request.headers?.['x-amz-content-sha256'] ?? (body === undefined ? EMPTY_SHA256 : hash('sha256', body, 'hex'));
@@ -109,16 +105,28 @@ export function createStoreClient(options: StoreClientOptions): StoreClient {
       attempt(false);
     });
   };
+}
 
+interface Uploads {
+  upload: StoreClient['upload'];
+  close(): void;
+}
+
+/** Large PUTs, over `http.request`: its write callbacks say when a buffer may be freed. */
+function uploader(options: StoreClientOptions, headOf: HeadOf, timeouts: StoreTimeouts): Uploads {
+  const secure = options.endpoint.protocol === 'https:';
+  const agentOptions = {
+    keepAlive: true,
+    timeout: timeouts.keepAliveMs,
+    scheduling: 'lifo' as const,
+    maxSockets: options.connections ?? Infinity,
+  };
+  const agent = secure ? new HttpsAgent({ ...agentOptions, ...options.tls }) : new HttpAgent(agentOptions);
   const upload: StoreClient['upload'] = (request, length) => {
     if (!Number.isSafeInteger(length) || length < 0) throw misuse('a length is a whole number');
     const framing = framingFor(options.traits, length);
     // Signed once: a second attempt sends the same head, to which the signatures of chunks are chained.
-    const own = request.headers ?? {};
-    const framed = framing.headers(own);
-    if (own['content-encoding'] === undefined) delete framed['content-encoding'];
-    else framed['content-encoding'] = own['content-encoding'];
-    const head = headOf({ ...request, method: 'PUT' }, framed, framing.payloadHash);
+    const head = headOf({ ...request, method: 'PUT' }, framedHeaders(framing, request.headers), framing.payloadHash);
     const origin = new URL(head.address.origin);
     return new HttpUpload({
       length,
@@ -139,16 +147,31 @@ export function createStoreClient(options: StoreClientOptions): StoreClient {
         }),
     });
   };
+  return { upload, close: () => agent.destroy() };
+}
 
+/**
+ * The object's own coding and no `aws-chunked`: versitygw keeps that on the object, where it would break the metadata's
+ * digest; the framing is known by `x-amz-content-sha256` (seen on versitygw, SeaweedFS and radosgw).
+ */
+function framedHeaders(framing: BodyFraming, own: Readonly<Record<string, string>> = {}): Record<string, string> {
+  const framed = framing.headers(own);
+  if (own['content-encoding'] === undefined) delete framed['content-encoding'];
+  else framed['content-encoding'] = own['content-encoding'];
+  return framed;
+}
+
+export function createStoreClient(options: StoreClientOptions): StoreClient {
+  const timeouts: StoreTimeouts = { ...DEFAULT_TIMEOUTS, ...options.timeouts };
+  const headOf = headMaker(options);
+  const connections = createConnections(timeouts, options);
+  const uploads = uploader(options, headOf, timeouts);
   return {
-    request: (request) =>
-      request.body === undefined || request.method !== 'GET'
-        ? send(request)
-        : Promise.reject(misuse('a GET has no body')),
-    upload,
+    request: requester(headOf, connections, timeouts),
+    upload: uploads.upload,
     traits: options.traits,
     close: async () => {
-      agent.destroy();
+      uploads.close();
       await connections.close();
     },
   };
