@@ -110,6 +110,12 @@ describe.each(FRAMINGS)('%s framing', (name, framing) => {
     expect(codeOf(() => send(framing(10), [body]))).toBe('InternalError');
   });
 
+  it('gives no wire byte for a payload beyond the declared length', () => {
+    const frames = framing(10).begin(signer.sign(base).seed);
+    frames.frame(Buffer.alloc(10));
+    expect(codeOf(() => frames.frame(Buffer.alloc(1)))).toBe('InternalError');
+  });
+
   it('passes the buffers on without a copy', () => {
     const body = Buffer.alloc(1000, 'a');
     const frames = framing(1000).begin(signer.sign(base).seed);
