@@ -1,5 +1,5 @@
 import type { KeyObject } from 'node:crypto';
-import { link, lstat, mkdir, readdir, unlink } from 'node:fs/promises';
+import { link, lstat, mkdir, readdir, rm, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { z } from 'zod';
 import { ServiceError } from '../errors.ts';
@@ -59,7 +59,12 @@ export async function openControlDirectory(options: DirectoryOptions): Promise<C
     throw unavailable(`${path} cannot be opened (${errorCode(err) ?? 'unknown'}).`, 'control-store', err);
   }
   const lock = await acquireLock(path);
-  await sweep(path);
+  try {
+    await sweep(path);
+  } catch (err) {
+    await lock.release();
+    throw unavailable(`${path} cannot be read (${errorCode(err) ?? 'unknown'}).`, 'control-store', err);
+  }
   return new DirectoryStore(path, deriveSealKey(options.masterKey, 'control-record'), lock);
 }
 
@@ -77,7 +82,8 @@ async function makeEmpty(path: string): Promise<void> {
 async function sweep(folder: string): Promise<void> {
   for (const entry of await readdir(folder, { withFileTypes: true })) {
     if (entry.isDirectory()) await sweep(`${folder}/${entry.name}`);
-    else if (TEMPORARY.test(entry.name)) await unlink(`${folder}/${entry.name}`);
+    // One of a contender for the lock may be gone by itself.
+    else if (TEMPORARY.test(entry.name)) await rm(`${folder}/${entry.name}`, { force: true });
   }
 }
 

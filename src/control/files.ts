@@ -49,7 +49,7 @@ export async function syncDirectory(path: string): Promise<void> {
   }
 }
 
-export const TEMPORARY = /^\.tmp-[0-9a-f]{16}$/;
+export const TEMPORARY = /^\.tmp-[0-9a-f]{16}x?$/;
 
 /** A new 0600 file with its bytes on the disk, under a name that nobody looks at. */
 export async function writeTemporary(directory: string, bytes: Uint8Array): Promise<string> {

@@ -93,18 +93,37 @@ export async function acquireLock(directory: string): Promise<DirectoryLock> {
   const me = self();
   const mine = await writeTemporary(directory, Buffer.from(`${JSON.stringify(me)}\n`));
   try {
-    for (let attempt = 0; ; attempt++) {
-      if (await linked(mine, path)) break;
-      const holder = await readHolder(path);
-      if (attempt >= 3) throw unavailable(`${directory} is in use.`);
-      if (holder === undefined) continue;
-      if (!(await isDead(path, holder, me))) throw unavailable(`${directory} is in use by process ${holder.pid}.`);
-      await removeDead(path, holder);
-    }
+    await claim(path, mine, me);
+  } catch (err) {
+    // Our file is gone before it was linked: whoever holds the lock by now has cleaned up.
+    if (errorCode(err) === 'ENOENT') throw unavailable(`${directory} is in use.`);
+    throw err;
   } finally {
     await unlink(mine).catch(() => undefined);
   }
   return hold(path, me);
+}
+
+/**
+ * Links our file into place. A dead holder's file is replaced by whoever holds the guard named after that very file,
+ * and only while it still is that file: of many who find it dead, one takes over. A guard is claimed the same way, so
+ * that a crash in the middle of a takeover is taken over too.
+ */
+async function claim(path: string, mine: string, me: Holder): Promise<void> {
+  if (await linked(mine, path)) return;
+  const holder = await readHolder(path);
+  if (holder === undefined) throw unavailable(`${path} is changing hands.`);
+  if (!(await isDead(path, holder, me))) throw unavailable(`${path} is held by process ${holder.pid}.`);
+  const guard = `${path}.${holder.nonce.slice(0, 16)}`;
+  await claim(guard, mine, me);
+  try {
+    if ((await readHolder(path))?.nonce !== holder.nonce) throw unavailable(`${path} is changing hands.`);
+    const copy = `${mine}x`;
+    await link(mine, copy);
+    await rename(copy, path);
+  } finally {
+    await unlink(guard);
+  }
 }
 
 async function linked(from: string, to: string): Promise<boolean> {
@@ -115,20 +134,6 @@ async function linked(from: string, to: string): Promise<boolean> {
     if (errorCode(err) === 'EEXIST') return false;
     throw err;
   }
-}
-
-/** Takes a dead holder's lock away; if another contender's fresh lock was caught instead, puts that one back. */
-async function removeDead(path: string, dead: Holder): Promise<void> {
-  const aside = `${path}.${randomBytes(8).toString('hex')}`;
-  try {
-    await rename(path, aside);
-  } catch (err) {
-    if (errorCode(err) === 'ENOENT') return;
-    throw err;
-  }
-  const caught = await readHolder(aside);
-  if (caught !== undefined && caught.nonce !== dead.nonce) await linked(aside, path);
-  await unlink(aside).catch(() => undefined);
 }
 
 function hold(path: string, me: Holder): DirectoryLock {
