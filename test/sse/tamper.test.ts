@@ -340,8 +340,19 @@ describe.each<SseMode>(['SSE-S3', 'SSE-KMS', 'SSE-C'])('tamper matrix, %s', (mod
   it('an opener that has failed gives nothing more', () => {
     const opener = openerOf(stored);
     expect(() => opener.update(flip(stored.body, 100))).toThrow();
-    expect(() => opener.update(stored.body)).toThrow();
+    const again = expect.objectContaining({ reason: 'integrity:message-failed' }) as unknown;
+    expect(() => opener.update(stored.body)).toThrow(again);
+    expect(() => opener.update(stored.body.subarray(MESSAGE_END))).toThrow(again);
     expect(() => opener.finish()).toThrow();
+  });
+
+  it('a body that goes on behind a true size is refused, whole and in a range', () => {
+    const tooLong = expect.objectContaining({ reason: 'integrity:message-too-long' }) as unknown;
+    const whole = openerOf(stored);
+    whole.update(stored.body);
+    expect(() => whole.update(Buffer.alloc(1))).toThrow(tooLong);
+    const range = openerOf(stored, { range: [0, 10] });
+    expect(() => range.update(stored.body.subarray(74))).toThrow(tooLong);
   });
 
   it('every byte of the footer is under its MAC or its form', () => {
