@@ -119,12 +119,17 @@ async function putStreamed(job: PutJob): Promise<Stored> {
 
 /** The store may refuse before the body has gone (its quota, its policy): its answer then ends the upload. */
 async function beforeAnswer<T>(upload: StoreUpload, body: Promise<T>): Promise<T> {
-  const early = upload.response.then(async (response) => {
+  let complete = false;
+  const refused = upload.response.then(async (response): Promise<never> => {
+    // After the body it is the answer that the caller waits for, and not ours to read.
+    if (complete) return new Promise<never>(() => undefined);
     throw await storeError(response, 'NoSuchBucket');
   });
-  early.catch(() => undefined);
+  refused.catch(() => undefined);
   body.catch(() => undefined);
-  return Promise.race([body, early]);
+  const result = await Promise.race([body, refused]);
+  complete = true;
+  return result;
 }
 
 function sendAll(upload: StoreUpload, buffers: readonly Buffer[]): boolean {
