@@ -1,3 +1,6 @@
+import { once } from 'node:events';
+import { request as httpRequest, type IncomingMessage } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import express from 'express';
 import request from 'supertest';
 import { describe, expect, it } from 'vitest';
@@ -252,6 +255,23 @@ describe('a body', () => {
     expect(answer.headers.connection).toBe('close');
     expect(service.calls).toEqual([]);
     expect(last().finished).toEqual(['failed', 400, 'admin-body-size']);
+  });
+
+  it('that is too long is cut off when its length was not given', async () => {
+    const { app, service, last } = open();
+    const server = app.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    // Without a Content-Length, Node sends chunks (RFC 9112 section 7.1).
+    const client = httpRequest({ port, method: 'POST', path: '/kms/stop', headers: { host: HOST } });
+    client.write('x'.repeat(3000));
+    client.end('x'.repeat(3000));
+    const [answer] = (await once(client, 'response')) as [IncomingMessage];
+    expect(answer.statusCode).toBe(400);
+    answer.resume();
+    server.close();
+    expect(last().finished).toEqual(['failed', 400, 'admin-body-size']);
+    expect(service.calls).toEqual([]);
   });
 
   it('that a body parser has eaten is refused, and says why', async () => {

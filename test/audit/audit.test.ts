@@ -12,6 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { genesis, link, sealLine } from '../../src/audit/chain.ts';
 import { openAudit, type AuditOptions } from '../../src/audit/open.ts';
 import { verifyAudit } from '../../src/audit/verify.ts';
 import type { AuditFields } from '../../src/audit.ts';
@@ -313,6 +314,15 @@ describe('verification', () => {
     const [first = '', , ...rest] = files();
     const verdict = await verifyAudit([first, ...rest]);
     expect(verdict.problems).toEqual([{ file: rest[0], line: 0, message: 'files 2 to 2 of its chain are missing' }]);
+  });
+
+  it('finds a chain whose beginning was cut off and its number set back to 1', async () => {
+    const path = join(folder, 'audit-cut.jsonl');
+    const previous = genesis('another');
+    const record = JSON.stringify({ time: 't', type: 'open', n: 1, chain: 'one', file: 1, previous });
+    writeFileSync(path, sealLine(record, link(previous, record)));
+    const { problems } = await verifyAudit([path]);
+    expect(problems).toEqual([{ file: path, line: 1, message: 'does not begin the chain that it names' }]);
   });
 
   it('accepts that the oldest files are gone', async () => {
