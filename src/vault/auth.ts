@@ -36,6 +36,8 @@ export class Session {
   #deciding: Promise<'replay' | 'denied'> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #poll: NodeJS.Timeout | undefined;
+  /** The token in hand, once the server has said that it knows it no more: it is not sent again. */
+  #dead: string | undefined;
   /** No login before this time: the last one was refused. */
   #refusedUntil = -Infinity;
   #refusalGap = LOGIN_GAP_MS;
@@ -54,8 +56,11 @@ export class Session {
   /** The token to send; logs in where there is none that lives. */
   async token(deadline: Deadline): Promise<string> {
     const held = this.#held;
-    if (held !== undefined && held.expiresAt > this.#options.chance.now()) return held.token;
-    return (await abortable(this.#logIn(), deadline)).token;
+    if (held === undefined || held.expiresAt <= this.#options.chance.now()) {
+      return (await abortable(this.#logIn(), deadline)).token;
+    }
+    if (held.token !== this.#dead) return held.token;
+    return (await abortable(this.#replace(), deadline)).token;
   }
 
   /**
@@ -71,12 +76,17 @@ export class Session {
 
   async #decide(used: string): Promise<'replay' | 'denied'> {
     if (await this.#isAlive(used)) return 'denied';
-    const { now } = this.#options.chance;
-    // A token that dies young, again and again, is somebody's decision: no storm of logins answers it.
-    if (now() < this.#replacedUntil) throw verdictError('forbidden');
-    const fresh = await this.#logIn();
-    this.#replacedUntil = now() + this.#jittered(LOGIN_GAP_MS);
+    // Renewal may have brought another one meanwhile.
+    if (this.#held?.token !== used) return 'replay';
+    this.#dead = used;
+    const fresh = await this.#replace();
     return fresh.token === used ? 'denied' : 'replay';
+  }
+
+  /** A token that dies young, again and again, is somebody's decision: no storm of logins answers it. */
+  #replace(): Promise<Held> {
+    if (this.#options.chance.now() < this.#replacedUntil) return Promise.reject(verdictError('forbidden'));
+    return this.#logIn();
   }
 
   async #isAlive(token: string): Promise<boolean> {
@@ -98,6 +108,8 @@ export class Session {
       try {
         const grant = await method.login(this.#deadline());
         this.#refusalGap = LOGIN_GAP_MS;
+        if (this.#dead !== undefined) this.#replacedUntil = chance.now() + this.#jittered(LOGIN_GAP_MS);
+        this.#dead = undefined;
         return this.#hold(grant, grant.leaseSeconds);
       } catch (err) {
         // An outage is paced by retries and the breaker; only a refusal must not be repeated soon.
@@ -174,7 +186,10 @@ export class Session {
     if (this.#held === undefined || this.#closed) return;
     try {
       const grant = await this.#options.method.login(this.#deadline());
-      if (grant.token !== this.#held.token) this.#hold(grant, grant.leaseSeconds);
+      if (grant.token !== this.#held.token || this.#dead !== undefined) {
+        this.#dead = undefined;
+        this.#hold(grant, grant.leaseSeconds);
+      }
     } catch {
       // The token in hand goes on; a dead one shows at its next use.
     }

@@ -83,6 +83,8 @@ describe('care of the token', () => {
     const denied = { code: 'AccessDenied', reason: 'kms-denied' };
     for (let i = 0; i < 3; i++) await expect(backend.check()).rejects.toMatchObject(denied);
     expect(calls('approle/login')).toHaveLength(2);
+    // The call and the question whether the token lives; a token known to be dead is not sent again.
+    expect(calls('lookup-self')).toHaveLength(2);
   });
 
   test('login during an outage is an outage, and is not held against the next try', async () => {
