@@ -49,7 +49,9 @@ export interface EnvelopeFields {
 /** The transcript t (FORMAT.md section 9): where the object is, and everything about it that is not a key. */
 export function transcript(fields: EnvelopeFields, place: ObjectPlace, digest: Buffer): Buffer {
   const key = Buffer.from(place.key, 'utf8');
-  if (key.length > MAX_KEY_NAME_LENGTH || LONE_SURROGATE.test(place.key)) throw new ServiceError('KeyTooLongError');
+  if (key.length > MAX_KEY_NAME_LENGTH) throw new ServiceError('KeyTooLongError');
+  // Lone surrogates all become one replacement character in UTF-8: two keys would have one transcript.
+  if (LONE_SURROGATE.test(place.key)) throw new ServiceError('InvalidURI', { reason: 'key-not-unicode' });
   if (place.realmId.length !== REALM_ID_LENGTH) throw new RangeError('a realm id has 16 bytes');
   const keyId = Buffer.from(fields.keyId, 'ascii');
   return Buffer.concat([

@@ -170,6 +170,20 @@ describe('an envelope with a right tag', () => {
   });
 });
 
+describe('a key name', () => {
+  it.each([
+    ['of more than 1,024 bytes', 'é'.repeat(513), 'KeyTooLongError'],
+    ['with a lone surrogate', 'a\ud800', 'InvalidURI'],
+  ])('%s is refused', (_, key, code) => {
+    expect(() => sealEnvelope(options({ place: { ...PLACE, key } }))).toThrow(expect.objectContaining({ code }));
+  });
+
+  it('of 1,024 bytes is sealed', () => {
+    const place = { ...PLACE, key: 'é'.repeat(512) };
+    expect(verifyEnvelope(sealEnvelope(options({ place })), place, ENVELOPE_KEYS).place.key).toBe(place.key);
+  });
+});
+
 describe('rewrap', () => {
   it('replaces the wrapped data key and nothing else, under the current envelope key', () => {
     const old = envelopeKeys({ 1: secret('envelope key 1') }, 1);
