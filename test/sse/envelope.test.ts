@@ -172,10 +172,10 @@ describe('an envelope with a right tag', () => {
 
 describe('a key name', () => {
   it.each([
-    ['of more than 1,024 bytes', 'é'.repeat(513), 'KeyTooLongError'],
-    ['with a lone surrogate', 'a\ud800', 'InvalidURI'],
-  ])('%s is refused', (_, key, code) => {
-    expect(() => sealEnvelope(options({ place: { ...PLACE, key } }))).toThrow(expect.objectContaining({ code }));
+    ['of more than 1,024 bytes', 'é'.repeat(513)],
+    ['with a lone surrogate', 'a\ud800'],
+  ])('%s is refused', (_, key) => {
+    expect(() => sealEnvelope(options({ place: { ...PLACE, key } }))).toThrow(expect.objectContaining({ status: 400 }));
   });
 
   it('of 1,024 bytes is sealed', () => {

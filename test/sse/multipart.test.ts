@@ -3,6 +3,7 @@ import { verifyFooter } from '../../src/sse/footer.ts';
 import { deriveManifestKey } from '../../src/sse/key.ts';
 import type { ManifestEntry } from '../../src/sse/manifest.ts';
 import { PartsOpener, planParts, WholeMultipartOpener } from '../../src/sse/multipart.ts';
+import { messageLength } from '../../src/sse/size.ts';
 import { manifestPlace, openTailManifest } from '../../src/sse/tail.ts';
 import { bytes, ENVELOPE_KEYS, seededEntropy } from './fixture.ts';
 import { completeParts, multipartKeys, sealPart, tailOf, VirtualMultipart, type SealedPart } from './parts.ts';
@@ -76,8 +77,9 @@ describe('a multipart object read in one pass', () => {
     return body.length - first.sealed.length - second.sealed.length - last.sealed.length;
   }
 
-  it('refuses parts in another order', () => {
-    refused(() => Buffer.concat([second.sealed, first.sealed, last.sealed, body.subarray(-tailLength())]));
+  it('refuses parts in another order before a byte of the second is given', () => {
+    const body = Buffer.concat([second.sealed, first.sealed, last.sealed, Buffer.alloc(tailLength())]);
+    expect(() => openWhole(body, 64 * 1024)).toThrow(expect.objectContaining({ reason: 'integrity:part-prefix' }));
   });
 
   it('refuses a part that came twice in place of another', () => {
@@ -207,4 +209,17 @@ describe.each([
       expect.objectContaining({ reason: 'integrity:segment-tag' }),
     );
   });
+});
+
+it('a range over two parts refuses another prefix between them', () => {
+  const cut = 5 * MIB + 5;
+  const object = new VirtualMultipart(keys, [cut, 11]);
+  const plan = planParts(object.entries, cut - 3, cut + 3);
+  const stored = object.read(plan.sealedStart, plan.sealedEnd);
+  const prefixAt = 16 + messageLength(cut) - plan.sealedStart;
+  expect(Buffer.concat(new PartsOpener({ ...keys, plan }).update(stored))).toHaveLength(7);
+  stored.writeUInt8(stored.readUInt8(prefixAt + 7) ^ 1, prefixAt + 7);
+  expect(() => new PartsOpener({ ...keys, plan }).update(stored)).toThrow(
+    expect.objectContaining({ reason: 'integrity:part-prefix' }),
+  );
 });
