@@ -91,23 +91,35 @@ export function refuseEatenBody(req: IncomingMessage): void {
     });
 }
 
-/** Bytes of a refused body that are read and thrown away, so that a client which writes first sees our answer. */
+/** A refused body is read and thrown away up to here, so that a client which writes first sees our answer. */
 const LINGER_BYTES = 16 * 1024 * 1024;
+const LINGER_MS = 5_000;
+
+/** True when the client is sending, or about to send, a body that nobody will read. */
+export function hasUnreadBody(req: IncomingMessage): boolean {
+  return !req.complete && !waiting.has(req);
+}
 
 /**
- * After an early refusal: reads the rest of the body for a while, then closes. Closing at once would reset the
- * connection under a client that is still writing, and it would never read the error.
+ * Calls `done` when the rest of a refused body has been read, or enough of it. Node closes the connection with the end
+ * of such an answer; closing under a client that is still writing resets it, and the error is never read.
  */
-export function linger(req: IncomingMessage, res: ServerResponse): void {
-  if (req.complete || waiting.has(req)) return;
+export function linger(req: IncomingMessage, done: () => void): void {
   let left = LINGER_BYTES;
-  const timer = setTimeout(() => req.destroy(), 5_000).unref();
-  req.on('data', (chunk: Buffer) => {
+  const finish = (): void => {
+    clearTimeout(timer);
+    req.off('data', onData).off('end', finish).off('close', finish);
+    done();
+  };
+  const onData = (chunk: Buffer): void => {
     left -= chunk.length;
-    if (left < 0) req.destroy();
-  });
-  req.on('error', () => undefined);
-  req.on('close', () => clearTimeout(timer));
-  res.on('finish', () => req.resume());
-  req.resume();
+    if (left < 0) finish();
+  };
+  const timer = setTimeout(finish, LINGER_MS).unref();
+  req
+    .on('data', onData)
+    .on('end', finish)
+    .on('close', finish)
+    .on('error', () => undefined)
+    .resume();
 }

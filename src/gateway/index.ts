@@ -7,7 +7,7 @@ import type { VerifiedRequest } from '../sigv4/types.ts';
 import { createVerifier } from '../sigv4/verify.ts';
 import { authorize } from './authorize.ts';
 import type { Rooms } from './exchange.ts';
-import { acceptBody, arrive, attachTo, linger, refuseEatenBody, trustedProxies, type Arrival } from './http.ts';
+import { acceptBody, arrive, attachTo, hasUnreadBody, refuseEatenBody, trustedProxies, type Arrival } from './http.ts';
 import { operate } from './operations.ts';
 import { respond, respondError } from './respond.ts';
 
@@ -107,11 +107,10 @@ function below(mount: string, request: VerifiedRequest): VerifiedRequest {
 }
 
 function fail(req: IncomingMessage, res: ServerResponse, err: unknown, arrival: Arrival): ServiceError {
-  const unread = !req.complete;
   const { method, target } = arrival.head;
   const resource = target.split('?', 1)[0] ?? '';
-  if (unread && !res.headersSent) linger(req, res);
-  return respondError(res, err, { method, resource, requestId: arrival.requestId, close: unread });
+  const unread = hasUnreadBody(req) ? req : undefined;
+  return respondError(res, err, { method, resource, requestId: arrival.requestId, unread });
 }
 
 /** The outcome record, last; a denial is told apart from a failure. */

@@ -1,7 +1,8 @@
-import type { ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asServiceError, type ServiceError } from '../errors.ts';
 import { formatError } from '../s3/xml.ts';
 import type { Reply } from './exchange.ts';
+import { linger } from './http.ts';
 
 /** Sends an answer. A stream writes its own body and is awaited; its failure is the caller's to handle. */
 export async function respond(res: ServerResponse, reply: Reply, requestId: string): Promise<void> {
@@ -38,12 +39,18 @@ export function respondError(res: ServerResponse, err: unknown, about: ErrorPlac
   for (const name of res.getHeaderNames()) res.removeHeader(name);
   const headers: Record<string, string> = { ...error.headers };
   if (error.status === 503 && headers['Retry-After'] === undefined) headers['Retry-After'] = '1';
-  if (about.close) headers.Connection = 'close';
+  if (about.unread !== undefined) headers.Connection = 'close';
   const silent = about.method === 'HEAD' || error.status === 304;
   const body = silent ? '' : formatError(error, { resource: about.resource, requestId: about.requestId });
   if (body !== '') headers['Content-Type'] = 'application/xml';
   writeHead(res, { status: error.status, headers }, about.requestId, silent ? undefined : Buffer.byteLength(body));
-  res.end(body);
+  if (about.unread === undefined) {
+    res.end(body);
+    return error;
+  }
+  res.flushHeaders();
+  if (body !== '') res.write(body);
+  linger(about.unread, () => res.end());
   return error;
 }
 
@@ -52,6 +59,6 @@ export interface ErrorPlace {
   /** The path of the request, as the client wrote it. */
   readonly resource: string;
   readonly requestId: string;
-  /** The rest of the body is not going to be read whole: the connection cannot be used again. */
-  readonly close: boolean;
+  /** The request, when the rest of its body has not been read: the connection cannot be used again. */
+  readonly unread: IncomingMessage | undefined;
 }
