@@ -80,7 +80,9 @@ export class KeyUse implements KeyService {
         return result;
       } catch (err) {
         this.local.running();
-        if (asServiceError(err).reason !== 'kms-epoch' || attempt >= ATTEMPTS) throw err;
+        // Whatever failed in an older epoch may have failed because its backend was closed under it.
+        const overtaken = epoch !== this.local.epoch || asServiceError(err).reason === 'kms-epoch';
+        if (!overtaken || attempt >= ATTEMPTS) throw err;
       }
     }
   }

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { createSecretKey, randomBytes } from 'node:crypto';
 import { access, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -309,6 +309,12 @@ describe('canary', () => {
     await expect(service.reconfigure({ cache_ttl_seconds: 5 }, 'admin')).rejects.toMatchObject({
       reason: 'kms-canary',
     });
+  });
+
+  it('a canary that opens to another key is refused', async () => {
+    const service = await running();
+    for (const made of kms.wrapped.values()) made.key = createSecretKey(randomBytes(32));
+    await expect(service.configure(body, 'admin')).rejects.toMatchObject({ code: 'Conflict', reason: 'kms-canary' });
   });
 
   it('a restored KMS stops a start', async () => {
