@@ -9,9 +9,12 @@ import { S3Client } from '@aws-sdk/client-s3';
 import { createLog } from '../../src/log.ts';
 import { parseConfig, type Config } from '../../src/config.ts';
 import { initDeployment } from '../../src/commands/init.ts';
+import type { ControlStore } from '../../src/control/port.ts';
+import { openControl } from '../../src/open.ts';
 import { startServer, type RunningServer } from '../../src/server.ts';
 import type { StoreDetails } from '../stores/store.ts';
 import { issue, makeCa } from './certs.ts';
+import { startChildServer, type ChildServer } from './gateway-child.ts';
 import { PREFIX, type OpenBao } from './openbao.ts';
 import { adminCall, type AdminReply } from './admin-call.ts';
 import type { RawStore } from './s3-raw.ts';
@@ -29,6 +32,8 @@ export interface GatewayOptions {
   readonly config?: Readonly<Record<string, object>>;
   /** Merged into the body of configure. */
   readonly kms?: Readonly<Record<string, unknown>>;
+  /** Serves in a process of its own, from the code that `transpile` made. */
+  readonly child?: { readonly folder: string };
 }
 
 /** A whole gateway in this process, made as `init` and `serve` make one, over a real store. */
@@ -40,11 +45,15 @@ export interface TestGateway {
   readonly systemBucket: string;
   /** PEM of the certificate authority, with `tls`. */
   readonly ca: string | undefined;
+  /** The process, with `child`. */
+  readonly child: ChildServer;
   /** An AWS SDK client of the data user; destroyed with the gateway. */
   client(overrides?: object): S3Client;
   admin(method: 'GET' | 'POST', path: string, body?: unknown): Promise<AdminReply>;
   /** Stops the server and starts it again on the same folder. */
   restart(): Promise<void>;
+  /** Stops the server, works on its control store, and starts it again. */
+  offline<T>(work: (control: ControlStore) => Promise<T>): Promise<T>;
   /** Everything written so far: log lines, audit files, metrics, admin answers to status and config. */
   traces(): Promise<string>;
   auditRecords(): Record<string, unknown>[];
@@ -62,9 +71,11 @@ class Gateway implements TestGateway {
   readonly systemBucket = `sse-system-${randomBytes(6).toString('hex')}`;
   readonly ca: string | undefined;
   readonly #config: Config;
+  readonly #code: string | undefined;
   readonly #clients: S3Client[] = [];
   readonly #lines: string[] = [];
   #server: RunningServer | undefined;
+  #child: ChildServer | undefined;
 
   constructor(options: GatewayOptions) {
     chmodSync(this.folder, 0o700);
@@ -74,7 +85,10 @@ class Gateway implements TestGateway {
     this.#secret('master.key', randomBytes(32).toString('base64'));
     mkdirSync(join(this.folder, 'audit'), { mode: 0o700 });
     this.ca = options.tls === true ? this.#certificates() : undefined;
-    this.#config = parseConfig(this.#value(options), { base: this.folder });
+    const value = this.#value(options);
+    this.#config = parseConfig(value, { base: this.folder });
+    this.#code = options.child?.folder;
+    writeFileSync(join(this.folder, 'config.json'), JSON.stringify(value));
   }
 
   #secret(name: string, value: string): void {
@@ -141,11 +155,17 @@ class Gateway implements TestGateway {
   }
 
   get raw(): RawStore {
-    return { endpoint: this.#running.dataUrl, region: 'us-east-1', ...USER };
+    const ca = this.ca === undefined ? {} : { ca: this.ca };
+    return { endpoint: this.#running.dataUrl, region: 'us-east-1', ...USER, ...ca };
   }
 
   get adminUrl(): string {
     return this.#running.adminUrl;
+  }
+
+  get child(): ChildServer {
+    if (this.#child === undefined) throw new Error('the gateway runs in this process');
+    return this.#child;
   }
 
   get #running(): RunningServer {
@@ -155,6 +175,11 @@ class Gateway implements TestGateway {
 
   async start(fresh: boolean): Promise<void> {
     if (fresh) await initDeployment(this.#config);
+    if (this.#code !== undefined) {
+      const keep = (text: string): void => void this.#lines.push(text);
+      this.#server = this.#child = await startChildServer(this.#code, join(this.folder, 'config.json'), keep);
+      return;
+    }
     const stream = new Writable({
       write: (chunk: Buffer, _encoding, done) => {
         this.#lines.push(chunk.toString('utf8'));
@@ -187,6 +212,17 @@ class Gateway implements TestGateway {
   async restart(): Promise<void> {
     await this.#running.close(500);
     await this.start(false);
+  }
+
+  async offline<T>(work: (control: ControlStore) => Promise<T>): Promise<T> {
+    await this.#running.close(500);
+    const control = await openControl(this.#config);
+    try {
+      return await work(control);
+    } finally {
+      await control.close();
+      await this.start(false);
+    }
   }
 
   async traces(): Promise<string> {

@@ -1,5 +1,6 @@
 import { createHash, createHmac } from 'node:crypto';
 import { Agent, request as httpRequest, type ClientRequest, type IncomingMessage } from 'node:http';
+import { request as httpsRequest } from 'node:https';
 import { crc32 } from 'node:zlib';
 
 /**
@@ -11,6 +12,8 @@ export interface RawStore {
   readonly accessKeyId: string;
   readonly secretAccessKey: string;
   readonly region: string;
+  /** PEM of the authority behind an https endpoint. */
+  readonly ca?: string;
 }
 
 export interface RawRequest {
@@ -42,6 +45,8 @@ export interface RawResponse {
   readonly headers: IncomingMessage['headers'];
   readonly body: Buffer;
   readonly text: string;
+  /** The whole answer came: all of its Content-Length, or the last chunk. */
+  readonly complete: boolean;
 }
 
 export interface ChunkSeed {
@@ -55,22 +60,28 @@ const agent = new Agent({ keepAlive: false });
 
 export async function s3(store: RawStore, request: RawRequest): Promise<RawResponse> {
   const { path, headers, body } = sign(store, request);
-  const { hostname, port } = new URL(store.endpoint);
+  const { hostname, port, protocol } = new URL(store.endpoint);
   return new Promise((resolve) => {
-    const req = httpRequest({ agent, hostname, port, path, method: request.method, headers });
+    const options = { hostname, port, path, method: request.method, headers };
+    const tls = { agent: false, ...(store.ca === undefined ? {} : { ca: store.ca }) } as const;
+    const req = protocol === 'https:' ? httpsRequest({ ...options, ...tls }) : httpRequest({ ...options, agent });
     const chunks: Buffer[] = [];
     let status = 0;
     let received: IncomingMessage['headers'] = {};
+    let complete = false;
     const done = (): void => {
       const all = Buffer.concat(chunks);
-      resolve({ status, headers: received, body: all, text: all.toString('utf8') });
+      resolve({ status, headers: received, body: all, text: all.toString('utf8'), complete });
     };
     req.on('response', (res) => {
       status = res.statusCode ?? 0;
       received = res.headers;
       res.on('data', (chunk: Buffer) => chunks.push(chunk));
       res.on('error', () => undefined);
-      res.on('close', done);
+      res.on('close', () => {
+        ({ complete } = res);
+        done();
+      });
     });
     // A store may answer and close while we still send: what it said counts, not the reset.
     req.on('error', () => undefined);
