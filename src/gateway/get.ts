@@ -2,10 +2,11 @@ import type { ServerResponse } from 'node:http';
 import { ServiceError } from '../errors.ts';
 import type { GetObject, HeadObject } from '../s3/operation.ts';
 import { formatContentRange, resolveRange, unsatisfiable, type ByteRange, type RangeSpec } from '../s3/range.ts';
+import { toClientEtag } from '../sse/etag.ts';
 import { SIZE } from '../sse/format.ts';
 import { openSingle, planRange } from '../sse/object.ts';
 import { requireReadMode, type SseReadRequest } from '../sse/request.ts';
-import type { StoreResponse } from '../store/port.ts';
+import type { StoreHeaders, StoreResponse } from '../store/port.ts';
 import type { BucketExchange, Reply } from './exchange.ts';
 import { checksumHeaders } from './checksum.ts';
 import { readAnswer } from './headers.ts';
@@ -75,7 +76,8 @@ async function findWhole(x: BucketExchange<GetObject>): Promise<Found> {
  * its first byte. Undefined: the object has changed between two requests.
  */
 async function findRange(x: BucketExchange<GetObject>, spec: RangeSpec): Promise<Found | undefined> {
-  if (spec.kind === 'suffix' || spec.first >= SIZE.maxPlaintext) return findDescribed(x, spec);
+  const conditional = x.caller.request.headers['if-range'] !== undefined;
+  if (conditional || spec.kind === 'suffix' || spec.first >= SIZE.maxPlaintext) return findDescribed(x, spec);
   const response = await askStore(x, 'GET', sealedRange(spec.first, spec.last));
   if (response.status === 416) {
     response.discard();
@@ -98,6 +100,7 @@ async function findRange(x: BucketExchange<GetObject>, spec: RangeSpec): Promise
 /** In two requests: the size first, then the bytes of that very version. */
 async function findDescribed(x: BucketExchange<GetObject>, spec: RangeSpec): Promise<Found | undefined> {
   const { stored, response: head } = await describe(x);
+  if (!holdsIfRange(x.caller.request.headers['if-range'], head.headers)) return findWhole(x);
   const range = resolveRange(spec, stored.length);
   if (range === undefined) throw unsatisfiable(stored.length);
   const wanted = stored.kind === 'plain' ? `bytes=${range.first}-${range.last}` : sealedRange(range.first, range.last);
@@ -111,6 +114,12 @@ async function findDescribed(x: BucketExchange<GetObject>, spec: RangeSpec): Pro
   if (again.kind === stored.kind && again.length === stored.length) return { stored: again, response, range };
   response.discard();
   return undefined;
+}
+
+/** RFC 9110 section 13.1.5: a range of something else than the client has begun to read is the whole, with 200. */
+function holdsIfRange(condition: string | undefined, headers: StoreHeaders): boolean {
+  if (condition === undefined) return true;
+  return condition === toClientEtag(headers.etag ?? '') || condition === headers['last-modified'];
 }
 
 /** Plaintext positions as a Range of the store, before the object's length is known. */

@@ -97,7 +97,9 @@ const LINGER_MS = 5_000;
 
 /** True when the client is sending, or about to send, a body that nobody will read. */
 export function hasUnreadBody(req: IncomingMessage): boolean {
-  return !req.complete && !waiting.has(req);
+  const { 'content-length': length = '0', 'transfer-encoding': coding } = req.headers;
+  const announced = coding !== undefined || length !== '0';
+  return announced && !req.complete && !waiting.has(req);
 }
 
 /**
