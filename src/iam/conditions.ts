@@ -29,7 +29,7 @@ function bool(value: string): Matcher | undefined {
   return lower === 'true' || lower === 'false' ? (actual) => actual.toLowerCase() === lower : undefined;
 }
 
-/** IPv4, IPv6 or CIDR; an IPv4 address that came over an IPv6 socket counts as IPv4. */
+/** IPv4, IPv6 or CIDR; BlockList takes an IPv4 address that came over an IPv6 socket for IPv4. */
 function address(value: string): Matcher | undefined {
   const [network = '', bits, ...rest] = value.split('/');
   const family = isIP(network);
@@ -40,7 +40,7 @@ function address(value: string): Matcher | undefined {
   const list = new BlockList();
   list.addSubnet(network, prefix, family === 4 ? 'ipv4' : 'ipv6');
   return (actual) => {
-    const plain = actual.replace(/^::ffff:(?=\d+\.)/i, '').replace(/%.*$/, '');
+    const plain = actual.replace(/%.*$/, '');
     const version = isIP(plain);
     return version !== 0 && list.check(plain, version === 4 ? 'ipv4' : 'ipv6');
   };

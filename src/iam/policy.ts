@@ -147,11 +147,6 @@ function applies(statement: Statement, action: string, request: AccessRequest): 
   return (
     statement.actions.some((pattern) => matchesWildcard(pattern, action)) !== statement.notActions &&
     statement.resources.some((pattern) => matchesWildcard(pattern, request.resource)) !== statement.notResources &&
-    statement.conditions.every(({ key, holds }) => holds(ownValue(request.context, key)))
+    statement.conditions.every(({ key, holds }) => holds(request.context[key]))
   );
-}
-
-/** Not `constructor` and its kind, which every object has. */
-function ownValue(context: Readonly<Record<string, string>>, key: string): string | undefined {
-  return Object.hasOwn(context, key) ? context[key] : undefined;
 }
