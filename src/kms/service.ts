@@ -63,6 +63,7 @@ function stoppedMeanwhile(): ServiceError {
   return conflict('The service was stopped meanwhile.', 'kms-stopped');
 }
 
+/** Long file: one state machine, whose transitions are read against each other. */
 class Service extends KeyUse implements OpenKeyService {
   readonly keys: KeyAdministration;
   readonly #parts: ServiceParts;

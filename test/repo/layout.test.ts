@@ -11,6 +11,7 @@ const LEVELS: readonly (readonly [RegExp, number])[] = [
   [/^src\/(kms|vault|control|store|audit)\//, 2],
   [/^src\/(audit|audit-log|metrics|log)\.ts$/, 2],
   [/^src\/(gateway|admin|devstore)\//, 3],
+  [/^src\/commands\//, 4],
   [/^src\/[a-z-]+\.ts$/, 4],
 ];
 
@@ -119,8 +120,10 @@ describe('one place for each thing', () => {
 });
 
 describe('what fits on a screen', () => {
-  it('files stay under 320 lines', () => {
-    const long = source.filter((file) => file.text.split('\n').length > 320).map((file) => file.path);
+  it('files stay under 320 lines, or carry the reason (`Long file:`)', () => {
+    const long = source
+      .filter((file) => file.text.split('\n').length > 320 && !file.text.includes('Long file:'))
+      .map((file) => file.path);
     expect(long).toEqual([]);
   });
 
