@@ -216,7 +216,7 @@ describe('a listing', () => {
     for (let i = 0; i < 5; i += 1) translate(V2, store);
     const begun = performance.now();
     for (let i = 0; i < 5; i += 1) translate(V2, store);
-    // About 3 ms on an idle core; the limit leaves room for a busy machine, and none for a quadratic reader.
+    // About 10 ms of one core; the limit leaves room for a busy machine, and none for a quadratic reader.
     expect((performance.now() - begun) / 5).toBeLessThan(60);
   });
 });
