@@ -29,7 +29,8 @@ export async function adminCall(
     headers: { host: url.host, 'content-type': 'application/json' },
     ...(text === undefined ? {} : { body: text }),
   });
-  const { host: _, ...headers } = signed.headers;
+  const headers = { ...signed.headers };
+  delete headers.host;
   const answer = await fetch(url, { method, headers, ...(text === undefined ? {} : { body: text }) });
   const answered = await answer.text();
   return { status: answer.status, text: answered, body: parse(answered) };
