@@ -1,42 +1,23 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
-import ts from 'typescript';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { RawStore } from '../support/s3-raw.ts';
-
-const ROOT = join(import.meta.dirname, '..', '..');
+import { transpile, type Transpiled } from '../support/transpile.ts';
 
 export interface Child extends RawStore {
   /** SIGKILL: nothing of it runs after that. */
   kill(): Promise<void>;
 }
 
-/** The store's code as JavaScript in a folder that sees our node_modules: Node 20 runs no TypeScript. */
-export async function transpile(): Promise<{ folder: string; remove(): Promise<void> }> {
-  const cache = join(ROOT, '.cache');
-  await mkdir(cache, { recursive: true });
-  const folder = await mkdtemp(join(cache, 'devstore-'));
-  await writeFile(join(folder, 'package.json'), '{"type":"module"}');
-  const names = await readdir(join(ROOT, 'src'), { recursive: true });
-  for (const name of names.filter((path) => /^(?:errors|bytes)\.ts$|^(?:sigv4|devstore)\/.*\.ts$/.test(path))) {
-    const { outputText } = ts.transpileModule(await readFile(join(ROOT, 'src', name), 'utf8'), {
-      compilerOptions: {
-        target: ts.ScriptTarget.ES2023,
-        module: ts.ModuleKind.ESNext,
-        verbatimModuleSyntax: true,
-        rewriteRelativeImportExtensions: true,
-      },
-    });
-    const path = join(folder, name.replace(/\.ts$/, '.js'));
-    await mkdir(dirname(path), { recursive: true });
-    await writeFile(path, outputText);
-  }
+/** The store's code as JavaScript. */
+export async function transpileStore(): Promise<Transpiled> {
+  const code = await transpile((path) => /^(?:errors|bytes)\.ts$|^(?:sigv4|devstore)\//.test(path));
   const main = `
     import { startDevStore } from './devstore/server.js';
     const { url } = await startDevStore(JSON.parse(process.argv[2]));
     console.log(url);`;
-  await writeFile(join(folder, 'main.js'), main);
-  return { folder, remove: () => rm(folder, { recursive: true, force: true }) };
+  await writeFile(join(code.folder, 'main.js'), main);
+  return code;
 }
 
 export async function startChild(folder: string, directory: string): Promise<Child> {

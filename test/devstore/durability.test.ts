@@ -7,14 +7,14 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import { startDevStore } from '../../src/devstore/server.ts';
 import { s3, xmlTexts } from '../support/s3-raw.ts';
 import { Site } from '../stores/site.ts';
-import { startChild, transpile, type Child } from './child.ts';
+import { startChild, transpileStore, type Child } from './child.ts';
 
-let code: Awaited<ReturnType<typeof transpile>>;
+let code: Awaited<ReturnType<typeof transpileStore>>;
 let directory: string;
 const children: Child[] = [];
 
 beforeAll(async () => {
-  code = await transpile();
+  code = await transpileStore();
 });
 afterAll(() => code.remove());
 beforeEach(async () => {

@@ -30,6 +30,8 @@ export interface RawRequest {
   readonly cutAfter?: number;
   /** How the cut is made: the connection is destroyed (default), or only our half of it is closed. */
   readonly cutBy?: 'destroy' | 'half-close';
+  /** Milliseconds between the last byte and the cut: time for the other side to take what has come (100). */
+  readonly cutDelay?: number;
   /** Sends the first bytes, and the rest when the promise resolves. */
   readonly pauseAfter?: { readonly bytes: number; readonly until: Promise<void> };
   /** Makes the wire body out of the signature's seed (signed chunks); `body` is ignored then. */
@@ -92,7 +94,11 @@ export async function s3(store: RawStore, request: RawRequest): Promise<RawRespo
   });
 }
 
-function send(req: ClientRequest, body: Buffer, { cutAfter, cutBy = 'destroy', pauseAfter }: RawRequest): void {
+function send(
+  req: ClientRequest,
+  body: Buffer,
+  { cutAfter, cutBy = 'destroy', cutDelay = 100, pauseAfter }: RawRequest,
+): void {
   if (pauseAfter) {
     req.write(body.subarray(0, pauseAfter.bytes));
     void pauseAfter.until.then(() => req.end(body.subarray(pauseAfter.bytes)));
@@ -103,11 +109,10 @@ function send(req: ClientRequest, body: Buffer, { cutAfter, cutBy = 'destroy', p
     return;
   }
   req.write(body.subarray(0, cutAfter), () => {
-    // Time for the store to take what has come before the connection goes.
     setTimeout(() => {
       if (cutBy === 'destroy') req.destroy();
       else req.socket?.end();
-    }, 100);
+    }, cutDelay);
   });
 }
 
