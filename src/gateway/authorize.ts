@@ -1,23 +1,28 @@
 import { ServiceError } from '../errors.ts';
 import { evaluate } from '../iam/policy.ts';
+import { actionsOf, deleteActions } from '../s3/access.ts';
 import type { Operation } from '../s3/operation.ts';
 import type { EncryptionContext } from '../sse/context.ts';
 import type { Exchange } from './exchange.ts';
 
 const SSE = 'x-amz-server-side-encryption';
 
-/** Default deny: the operation's action on its resource, by the caller's policies. Asked before anything is looked up. */
+/**
+ * Default deny: every action that the operation and its headers need, by the caller's policies. Asked before anything is
+ * looked up. DeleteObjects names its objects in its body: each of them is asked for by `mayDelete`.
+ */
 export function authorize(x: Exchange): void {
-  const { row } = x.op;
-  const versioned = 'versionId' in x.op;
-  const action = versioned ? (row.versionAction ?? row.action) : row.action;
-  demand(x, action, resourceOf(x.op), conditionsOf(x));
+  if (x.op.kind === 'DeleteObjects') return;
+  const resource = resourceOf(x.op);
+  const conditions = conditionsOf(x);
+  for (const action of actionsOf(x.op, x.caller.request.headers)) demand(x, action, resource, conditions);
 }
 
 /** One object of a DeleteObjects body. */
 export function mayDelete(x: Exchange, bucket: string, key: string, versionId: string | undefined): boolean {
-  const action = versionId === undefined ? 's3:DeleteObject' : 's3:DeleteObjectVersion';
-  return allowed(x, action, `arn:aws:s3:::${bucket}/${key}`, conditionsOf(x));
+  const conditions = conditionsOf(x);
+  const actions = deleteActions(versionId, x.caller.request.headers);
+  return actions.every((action) => allowed(x, action, `arn:aws:s3:::${bucket}/${key}`, conditions));
 }
 
 /** The use of a KMS key (kms:GenerateDataKey, kms:Decrypt), beside the right on the object. */

@@ -1,3 +1,4 @@
+import { ServiceError } from '../errors.ts';
 import type { Forward } from '../s3/operation.ts';
 import { ANSWER_LIMIT, callStore, contentMd5, smallBody } from './calls.ts';
 import type { BucketExchange, Reply } from './exchange.ts';
@@ -11,6 +12,13 @@ const BODY_LIMIT = 1024 * 1024;
 /** An operation of the list in s3/rows.ts that moves no object bytes: verified, re-signed, its body's hash our own. */
 export async function forward(x: BucketExchange<Forward>): Promise<Reply> {
   const { op, bucket } = x;
+  // A setting of the store's bucket would hold for everybody whose bucket is mapped into it.
+  if (op.key === undefined && bucket.target.prefix !== '' && op.row.method !== 'GET') {
+    throw new ServiceError('NotImplemented', {
+      message: 'The bucket is a part of a bucket at the store, which has no such settings of its own.',
+      reason: 'mapped-bucket-setting',
+    });
+  }
   const body = await smallBody(x, BODY_LIMIT);
   const response = await callStore(x, {
     method: op.row.method,
