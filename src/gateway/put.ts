@@ -15,7 +15,7 @@ import { asChecksum, checksumHeaders } from './checksum.ts';
 import { writeConditions } from './conditions.ts';
 import type { BucketExchange, Reply } from './exchange.ts';
 import { objectHeaders, refuseSlash } from './headers.ts';
-import { assertCommittable, placeOf, sealingKeys, type SealingKeys } from './keys.ts';
+import { assertCommittable, endOfStreams, placeOf, sealingKeys, type SealingKeys } from './keys.ts';
 import { sseAnswer, writeSse } from './sse.ts';
 import { storeError } from './store-errors.ts';
 import { storePlace } from './target.ts';
@@ -35,6 +35,7 @@ interface PutJob {
   readonly conditions: StoreHeaders;
   /** T, plaintext bytes. */
   readonly length: number;
+  readonly ended: AbortSignal;
 }
 
 interface Stored {
@@ -52,8 +53,9 @@ export async function putObject(x: BucketExchange<PutObject>): Promise<Reply> {
   const headers = objectHeaders(x);
   refuseSlash(x, op.key, length);
   const conditions = writeConditions(caller.request.headers, rooms.store.traits);
+  const ended = endOfStreams(x, sse.mode);
   const keys = await sealingKeys(x, sse, placeOf(x, op.key));
-  const job = { x, keys, plan, headers, conditions, length };
+  const job = { x, keys, plan, headers, conditions, length, ended };
   const { response, checksum } = await (length <= SMALL ? putSmall(job) : putStreamed(job));
   if (response.status !== 200) throw await storeError(response, 'NoSuchBucket');
   response.discard();
@@ -74,7 +76,7 @@ export async function putObject(x: BucketExchange<PutObject>): Promise<Reply> {
 async function putSmall(job: PutJob): Promise<Stored> {
   const { x, plan, keys } = job;
   x.body.accept();
-  const { bytes, trailers } = await collectBody(x.body.req, payloadReader(x.caller), SMALL);
+  const { bytes, trailers } = await collectBody(x.body.req, payloadReader(x.caller), SMALL, job.ended);
   if (bytes.length !== job.length) throw new ServiceError('IncompleteBody', { reason: 'length' });
   plan.update(bytes);
   const checksum = asChecksum(plan.verify(trailers));
@@ -91,20 +93,19 @@ async function putSmall(job: PutJob): Promise<Stored> {
 /** Sealed while it passes. A failure anywhere destroys the connection to the store before its end. */
 async function putStreamed(job: PutJob): Promise<Stored> {
   const { x, plan, keys } = job;
-  const { store, keys: service } = x.rooms;
+  const { store } = x.rooms;
   const sealer = sealerOf(job);
   const headers = { ...job.headers, ...job.conditions, ...envelopeHeader(job, sealer, asChecksum(plan.declared)) };
   const request = { ...storePlace(x.bucket, x.op.key), headers, signal: x.signal, ...credentials(x) };
   const upload = store.upload(request, sealer.sealedLength);
-  const stopping = service.stopping;
   const write = (payload: Buffer): boolean => {
-    if (stopping.aborted) assertCommittable(x, keys);
     plan.update(payload);
     return sendAll(upload, sealer.update(payload));
   };
   x.body.accept();
   try {
-    const body = pumpBody(x.body.req, payloadReader(x.caller), { write, drained: () => upload.drained() });
+    const sink = { write, drained: () => upload.drained() };
+    const body = pumpBody(x.body.req, payloadReader(x.caller), sink, job.ended);
     const trailers = await beforeAnswer(upload, body);
     const checksum = asChecksum(plan.verify(trailers));
     assertCommittable(x, keys);
