@@ -1,8 +1,9 @@
 #!/usr/bin/env node
 import { parseArgs } from 'node:util';
 import { audit } from './commands/audit.ts';
-import { CommandError, type Command } from './commands/command.ts';
 import { backup, restore } from './commands/backup.ts';
+import { buckets } from './commands/buckets.ts';
+import { CommandError, type Command } from './commands/command.ts';
 import { doctor } from './commands/doctor.ts';
 import { init } from './commands/init.ts';
 import { kms } from './commands/kms.ts';
@@ -10,7 +11,17 @@ import { quickstart } from './commands/quickstart.ts';
 import { serve } from './commands/serve.ts';
 
 /** One row per verb; `--help` is made of them. */
-const COMMANDS: Readonly<Record<string, Command>> = { quickstart, init, serve, doctor, kms, audit, backup, restore };
+const COMMANDS: Readonly<Record<string, Command>> = {
+  quickstart,
+  init,
+  serve,
+  doctor,
+  kms,
+  buckets,
+  audit,
+  backup,
+  restore,
+};
 
 function usage(): string {
   const rows = Object.values(COMMANDS).flatMap((command) => command.usage);

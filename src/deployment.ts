@@ -21,6 +21,8 @@ export interface Deployment {
   readonly ready: Promise<void>;
   /** What a router cannot do for its server: docs/ARCHITECTURE.md, "As a middleware". */
   attach(server: Server): void;
+  /** Of a listener's certificate, for the metrics. */
+  certificateDaysLeft(listener: 'data' | 'admin', days: number): void;
   /** Health says "not ready" from now on; requests go on. */
   drain(): void;
   close(): Promise<void>;
@@ -40,6 +42,7 @@ export function createDeployment(config: Config, log: Log): Deployment {
     health: site.healthRouter(),
     ready: site.ready,
     attach: (server) => site.attach(server),
+    certificateDaysLeft: (listener, days) => site.certificateDaysLeft(listener, days),
     drain: () => site.drain(),
     close: () => site.close(),
   };
@@ -70,8 +73,12 @@ class Site {
   dataRouter(): Router {
     const router = Router({ caseSensitive: true, strict: true });
     router.use((req, res) => {
-      if (this.#gateway === undefined) unavailable(res);
-      else return this.#gateway.serve(req, res, req.originalUrl, req.baseUrl);
+      if (this.#gateway === undefined) {
+        unavailable(res);
+        return;
+      }
+      this.#metrics.inFlight(1);
+      return this.#gateway.serve(req, res, req.originalUrl, req.baseUrl).finally(() => this.#metrics.inFlight(-1));
     });
     return router;
   }
@@ -100,6 +107,10 @@ class Site {
   attach(server: Server): void {
     this.#servers.push(server);
     this.#gateway?.attach(server);
+  }
+
+  certificateDaysLeft(listener: 'data' | 'admin', days: number): void {
+    this.#metrics.certificateDaysLeft(listener, days);
   }
 
   drain(): void {
@@ -148,7 +159,9 @@ class Site {
     });
   }
 
-  #observe({ requestId, operation, status, code, reason, mode, seconds }: Outcome): void {
+  #observe({ requestId, operation, status, code, reason, mode, seconds, received, sent }: Outcome): void {
+    this.#metrics.bytesIn(received);
+    this.#metrics.bytesOut(sent);
     const denied = status === 401 || status === 403;
     this.#metrics.request(operation, mode, status < 400 ? 'success' : denied ? 'denied' : 'failed', seconds);
     if (denied) this.#metrics.authFailure('data', code ?? 'AccessDenied');

@@ -33,6 +33,9 @@ export interface Outcome {
   readonly reason: string | undefined;
   readonly mode: NonNullable<AuditFields['mode']>;
   readonly seconds: number;
+  /** Bytes of the body that came, framing included, and of the answer that was sent, its head included. */
+  readonly received: number;
+  readonly sent: number;
 }
 
 export interface Gateway {
@@ -62,6 +65,9 @@ export function createGateway(options: GatewayOptions): Gateway {
     res.once('close', () => gone.abort());
     let operation = 'unknown';
     let error: ServiceError | undefined;
+    let received = 0;
+    const { socket } = res;
+    const sentBefore = socket?.bytesWritten ?? 0;
     try {
       refuseEatenBody(req);
       const now = rooms.clock();
@@ -75,7 +81,11 @@ export function createGateway(options: GatewayOptions): Gateway {
         ...('key' in op ? { key: op.key } : {}),
       });
       const { requestId, source, secure } = arrival;
-      const body = { req, accept: () => acceptBody(req, res) };
+      const accept = (): void => {
+        acceptBody(req, res);
+        req.on('data', (chunk: Buffer) => (received += chunk.length));
+      };
+      const body = { req, accept };
       const exchange = { op, caller, rooms, entry, body, requestId, source, secure, now, signal: gone.signal };
       authorize(exchange);
       const reply = await operate(exchange);
@@ -92,6 +102,8 @@ export function createGateway(options: GatewayOptions): Gateway {
         reason: error?.reason,
         mode: entry.fields.mode ?? 'none',
         seconds: (performance.now() - started) / 1000,
+        received,
+        sent: Math.max(0, (socket?.bytesWritten ?? 0) - sentBefore),
       });
     }
   }
