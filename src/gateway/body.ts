@@ -62,6 +62,11 @@ export function pumpBody(
       onEnded();
       return;
     }
+    // Gone while a key was fetched: its events have passed, and nothing would ever settle this.
+    if (req.destroyed) {
+      onClose();
+      return;
+    }
     // A client that stands still sends no bytes in which an end could be noticed.
     ended?.addEventListener('abort', onEnded, { once: true });
     req.on('data', onData).on('end', onEnd).on('close', onClose).on('error', onClose);
