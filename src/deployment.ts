@@ -86,7 +86,7 @@ class Site {
   adminRouter(): Router {
     const router = Router({ caseSensitive: true, strict: true });
     router.use((req, res, next) => {
-      if (this.#admin === undefined) unavailable(res);
+      if (this.#admin === undefined) unavailable(res, 'json');
       else this.#admin(req, res, next);
     });
     return router;
@@ -185,10 +185,13 @@ class Site {
 }
 
 /** Before the rooms are open there is no key to use and no record to write. */
-function unavailable(res: ServerResponse): void {
+function unavailable(res: ServerResponse, form: 'xml' | 'json' = 'xml'): void {
   const { status, message } = ERRORS.ServiceUnavailable;
-  res.writeHead(status, { 'retry-after': '1', 'content-type': 'application/xml', connection: 'close' });
-  res.end(
-    `<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>ServiceUnavailable</Code><Message>${message}</Message></Error>`,
-  );
+  const code = 'ServiceUnavailable';
+  const bodies = {
+    xml: `<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>${code}</Code><Message>${message}</Message></Error>`,
+    json: `${JSON.stringify({ error: { code, message } })}\n`,
+  };
+  res.writeHead(status, { 'retry-after': '1', 'content-type': `application/${form}`, connection: 'close' });
+  res.end(bodies[form]);
 }

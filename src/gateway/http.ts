@@ -69,6 +69,10 @@ const waiting = new WeakSet<IncomingMessage>();
 export function attachTo(server: Server, idleMs: number, keepAliveMs: number): void {
   server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
     waiting.add(req);
+    // In somebody's application other routes read bodies too, and none of them knows that it has to ask.
+    req.on('newListener', (event) => {
+      if (event === 'data' || event === 'readable') acceptBody(req, res);
+    });
     server.emit('request', req, res);
   });
   server.requestTimeout = 0;
@@ -79,7 +83,21 @@ export function attachTo(server: Server, idleMs: number, keepAliveMs: number): v
 
 /** Asks for the body (RFC 9110 section 10.1.1). */
 export function acceptBody(req: IncomingMessage, res: ServerResponse): void {
-  if (waiting.delete(req)) res.writeContinue();
+  if (waiting.delete(req) && !res.headersSent) res.writeContinue();
+}
+
+/** Asks for the body, and counts: bytes of the body as they come, and of the answer with its head. */
+export function countBytes(req: IncomingMessage, res: ServerResponse) {
+  const { socket } = res;
+  const before = socket?.bytesWritten ?? 0;
+  let received = 0;
+  return {
+    begin(): void {
+      acceptBody(req, res);
+      req.on('data', (chunk: Buffer) => (received += chunk.length));
+    },
+    figures: () => ({ received, sent: Math.max(0, (socket?.bytesWritten ?? 0) - before) }),
+  };
 }
 
 /** A body parser of the host application that ran before us leaves nothing to verify: refuse, clearly. */

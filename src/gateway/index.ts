@@ -7,7 +7,7 @@ import type { VerifiedRequest } from '../sigv4/types.ts';
 import { createVerifier } from '../sigv4/verify.ts';
 import { authorize } from './authorize.ts';
 import type { Rooms } from './exchange.ts';
-import { acceptBody, arrive, attachTo, hasUnreadBody, refuseEatenBody, trustedProxies, type Arrival } from './http.ts';
+import { arrive, attachTo, countBytes, hasUnreadBody, refuseEatenBody, trustedProxies, type Arrival } from './http.ts';
 import { operate } from './operations.ts';
 import { respond, respondError } from './respond.ts';
 
@@ -65,9 +65,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     res.once('close', () => gone.abort());
     let operation = 'unknown';
     let error: ServiceError | undefined;
-    let received = 0;
-    const { socket } = res;
-    const sentBefore = socket?.bytesWritten ?? 0;
+    const bytes = countBytes(req, res);
     try {
       refuseEatenBody(req);
       const now = rooms.clock();
@@ -81,11 +79,7 @@ export function createGateway(options: GatewayOptions): Gateway {
         ...('key' in op ? { key: op.key } : {}),
       });
       const { requestId, source, secure } = arrival;
-      const accept = (): void => {
-        acceptBody(req, res);
-        req.on('data', (chunk: Buffer) => (received += chunk.length));
-      };
-      const body = { req, accept };
+      const body = { req, accept: () => bytes.begin() };
       const exchange = { op, caller, rooms, entry, body, requestId, source, secure, now, signal: gone.signal };
       authorize(exchange);
       const reply = await operate(exchange);
@@ -102,8 +96,7 @@ export function createGateway(options: GatewayOptions): Gateway {
         reason: error?.reason,
         mode: entry.fields.mode ?? 'none',
         seconds: (performance.now() - started) / 1000,
-        received,
-        sent: Math.max(0, (socket?.bytesWritten ?? 0) - sentBefore),
+        ...bytes.figures(),
       });
     }
   }
