@@ -29,7 +29,7 @@ interface Found {
 /** GetObject: one request to the store for the whole and for a range from a position; two for a suffix. */
 export async function getObject(x: BucketExchange<GetObject>): Promise<Reply> {
   const sse = readSse(x);
-  if (x.op.partNumber !== undefined && x.op.partNumber !== 1) throw new ServiceError('InvalidRange');
+  refusePart(x);
   const found = await find(x, x.op.range);
   try {
     return await answer(x, found, sse);
@@ -42,6 +42,7 @@ export async function getObject(x: BucketExchange<GetObject>): Promise<Reply> {
 /** HeadObject: like the GET, without its body; the key is asked for only where AWS asks for one (SSE-C). */
 export async function headObject(x: BucketExchange<HeadObject>): Promise<Reply> {
   const sse = readSse(x);
+  refusePart(x);
   const { stored, response } = await describe(x);
   const range = resolveRange(x.op.range, stored.length);
   const checksum = await checkHead(x, stored, sse);
@@ -57,6 +58,11 @@ export async function headObject(x: BucketExchange<HeadObject>): Promise<Reply> 
   };
 }
 
+/** An object of one PUT has one part. */
+function refusePart(x: BucketExchange<GetObject | HeadObject>): void {
+  if (x.op.partNumber !== undefined && x.op.partNumber !== 1) throw new ServiceError('InvalidRange');
+}
+
 async function find(x: BucketExchange<GetObject>, spec: RangeSpec | undefined): Promise<Found> {
   for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
     const found = spec === undefined ? await findWhole(x) : await findRange(x, spec);
@@ -67,7 +73,7 @@ async function find(x: BucketExchange<GetObject>, spec: RangeSpec | undefined): 
 
 async function findWhole(x: BucketExchange<GetObject>): Promise<Found> {
   const response = await askStore(x, 'GET');
-  if (response.status !== 200) throw await readError(response);
+  if (response.status !== 200) throw await readError(x, response);
   return { stored: examined(x, response), response, range: undefined };
 }
 
@@ -83,7 +89,7 @@ async function findRange(x: BucketExchange<GetObject>, spec: RangeSpec): Promise
     response.discard();
     return findDescribed(x, spec);
   }
-  if (response.status !== 206) throw await readError(response);
+  if (response.status !== 206) throw await readError(x, response);
   const stored = examined(x, response);
   if (stored.kind === 'plain') {
     response.discard();
@@ -109,7 +115,7 @@ async function findDescribed(x: BucketExchange<GetObject>, spec: RangeSpec): Pro
     response.discard();
     return undefined;
   }
-  if (response.status !== 206) throw await readError(response);
+  if (response.status !== 206) throw await readError(x, response);
   const again = examined(x, response);
   if (again.kind === stored.kind && again.length === stored.length) return { stored: again, response, range };
   response.discard();
