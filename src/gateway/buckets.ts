@@ -55,6 +55,8 @@ export async function createBucket(x: Exchange<CreateBucket>): Promise<Reply> {
   const response = await callStore(x, { method: 'PUT', bucket: x.op.bucket, headers, body });
   if (response.status !== 200) throw await storeError(response, 'NoSuchBucket');
   response.discard();
+  // Some stores answer 200 for a bucket that is there already: it is adopted like any other, or not at all.
+  if (!(await isEmpty(x, x.op.bucket))) throw notAdopted(x.op.bucket);
   await buckets.create(x.op.bucket, { target: { bucket: x.op.bucket, prefix: '' }, mode: 'encrypted-only' });
   return { status: 200, headers: { location: `/${x.op.bucket}` } };
 }
@@ -92,6 +94,13 @@ async function exists(x: Exchange, name: string): Promise<void> {
   const response = await callStore(x, { method: 'HEAD', bucket: record?.target.bucket ?? name });
   if (response.status !== 200) throw await storeError(response, 'NoSuchBucket');
   response.discard();
+}
+
+export function notAdopted(bucket: string): ServiceError {
+  return new ServiceError('InvalidBucketState', {
+    message: `The bucket holds objects that were not written here. An administrator can adopt it: POST /kms/buckets/${bucket}/adopt.`,
+    reason: 'bucket-not-adopted',
+  });
 }
 
 /** True when the store lists neither an object nor an older version nor a delete marker. Throws NoSuchBucket. */

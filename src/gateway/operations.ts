@@ -1,7 +1,15 @@
 import type { BucketRecord } from '../control/buckets.ts';
 import { ServiceError } from '../errors.ts';
 import type { Operation } from '../s3/operation.ts';
-import { createBucket, deleteBucket, getBucketLocation, headBucket, isEmpty, listBuckets } from './buckets.ts';
+import {
+  createBucket,
+  deleteBucket,
+  getBucketLocation,
+  headBucket,
+  isEmpty,
+  listBuckets,
+  notAdopted,
+} from './buckets.ts';
 import { deleteObject, deleteObjects } from './delete.ts';
 import { deleteBucketEncryption, getBucketEncryption, putBucketEncryption } from './encryption.ts';
 import type { BucketExchange, Exchange, Reply } from './exchange.ts';
@@ -63,12 +71,7 @@ async function bucketOf(x: Exchange, name: string): Promise<BucketRecord> {
 
 async function adoptEmpty(x: Exchange, name: string): Promise<BucketRecord> {
   const empty = await isEmpty(x, name);
-  if (!empty) {
-    throw new ServiceError('InvalidBucketState', {
-      message: `The bucket holds objects that were not written here. An administrator can adopt it: POST /kms/buckets/${name}/adopt.`,
-      reason: 'bucket-not-adopted',
-    });
-  }
+  if (!empty) throw notAdopted(name);
   try {
     return await x.rooms.buckets.create(name, { target: { bucket: name, prefix: '' }, mode: 'encrypted-only' });
   } catch (err) {
