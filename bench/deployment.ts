@@ -3,6 +3,8 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { initDeployment } from '../src/commands/init.ts';
 import { loadConfig } from '../src/config.ts';
+import type { StoreTraits } from '../src/store/port.ts';
+import { TRAITS } from '../src/store/traits.ts';
 
 export interface Login {
   readonly accessKeyId: string;
@@ -13,6 +15,9 @@ export interface StoreAddress extends Login {
   readonly endpoint: string;
   readonly region: string;
 }
+
+/** What the sink is taken for: a store that does all that AWS does. */
+export const ALL_TRAITS = Object.fromEntries(TRAITS.map(({ name }) => [name, true])) as unknown as StoreTraits;
 
 export const USER: Login = { accessKeyId: 'BENCHUSER', secretAccessKey: randomBytes(30).toString('base64url') };
 
@@ -30,8 +35,6 @@ export async function makeDeployment(
     return name;
   };
   const masterKeyFile = secret('master.key', randomBytes(32).toString('base64'));
-  const pinned = ['refusesShortBody', 'acceptsTrailers', 'putIfMatch', 'putIfNoneMatch', 'deleteIfMatch'];
-  const traits = [...pinned, 'keepsSlashBody', 'keepsSlashMetadata'].map((name) => [name, true] as const);
   const config = {
     data: { port: ports[0] },
     admin: { port: ports[1] },
@@ -41,7 +44,7 @@ export async function makeDeployment(
       accessKeyId: store.accessKeyId,
       secretFile: secret('store.secret', store.secretAccessKey),
       systemBucket: `bench-system-${randomBytes(6).toString('hex')}`,
-      traits: pin ? Object.fromEntries(traits) : {},
+      traits: pin ? ALL_TRAITS : {},
     },
     control: { directory: 'control', masterKeyFile },
     kms: {

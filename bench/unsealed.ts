@@ -10,7 +10,7 @@ import { payloadReader } from '../src/sigv4/chunked.ts';
 import { createVerifier } from '../src/sigv4/verify.ts';
 import { createStoreClient } from '../src/store/client.ts';
 import type { StoreResponse } from '../src/store/port.ts';
-import type { Login } from './deployment.ts';
+import { ALL_TRAITS, type Login } from './deployment.ts';
 
 /** The gateway's own path with encryption off: verified, pumped, signed again for the store. Nothing is sealed. */
 export interface UnsealedOptions {
@@ -31,12 +31,11 @@ function listen({ endpoint, region, user, store: login }: UnsealedOptions): void
     regions: [region],
     services: ['s3'],
   });
-  const held = { putIfMatch: true, putIfNoneMatch: true, deleteIfMatch: true, keepsSlashBody: true };
   const store = createStoreClient({
     endpoint: new URL(endpoint),
     region,
     credentials: signer(login),
-    traits: { ...held, refusesShortBody: true, acceptsTrailers: true, keepsSlashMetadata: true },
+    traits: ALL_TRAITS,
     pathStyle: true,
     clock: () => new Date(),
   });
