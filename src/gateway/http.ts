@@ -86,17 +86,26 @@ export function acceptBody(req: IncomingMessage, res: ServerResponse): void {
   if (waiting.delete(req) && !res.headersSent) res.writeContinue();
 }
 
-/** Asks for the body, and counts: bytes of the body as they come, and of the answer with its head. */
+/**
+ * Asks for the body, and counts: bytes of the body, and of the answer with its head. The socket's own counters are
+ * asked, once: a listener of ours on every chunk would cost, and the data path could not free what it shares with it.
+ */
 export function countBytes(req: IncomingMessage, res: ServerResponse) {
-  const { socket } = res;
-  const before = socket?.bytesWritten ?? 0;
-  let received = 0;
+  const { socket } = req;
+  const [read, written] = [socket.bytesRead, socket.bytesWritten];
+  let begun = false;
+  const received = (): number => {
+    if (!begun) return 0;
+    const length = Number(req.headers['content-length']);
+    // A body of unknown length, or one that was cut: without what came in one packet with the head.
+    return req.complete && length >= 0 ? length : Math.max(0, socket.bytesRead - read);
+  };
   return {
     begin(): void {
       acceptBody(req, res);
-      req.on('data', (chunk: Buffer) => (received += chunk.length));
+      begun = true;
     },
-    figures: () => ({ received, sent: Math.max(0, (socket?.bytesWritten ?? 0) - before) }),
+    figures: () => ({ received: received(), sent: Math.max(0, socket.bytesWritten - written) }),
   };
 }
 
