@@ -104,7 +104,7 @@ async function putStreamed(job: PutJob): Promise<Stored> {
   };
   x.body.accept();
   try {
-    const sink = { write, drained: () => upload.drained() };
+    const sink = { write, drained: () => upload.drained(), keepsNothing: true };
     const body = pumpBody(x.body.req, payloadReader(x.caller), sink, job.ended);
     const trailers = await beforeAnswer(upload, body);
     const checksum = asChecksum(plan.verify(trailers));
