@@ -189,7 +189,7 @@ function openKeys(config: Config, control: ControlStore, metrics: Metrics, log: 
     clock: Date.now,
     markerFile: config.control.markerFile,
     metrics: kmsMetrics(metrics),
-    log: (event) => log.info(event),
+    log: (event, fields) => log.info(event, fields),
     region: config.data.region,
     account: ACCOUNT,
     comeUpMs: KMS_WAIT_MS,
