@@ -168,7 +168,19 @@ describe('the search', () => {
     ['key (base64)', Buffer.from(secret.toString('base64'))],
     ['key (base64url)', Buffer.from(secret.toString('base64url'))],
   ])('finds the %s at every place of a file, over the edges of what is read at once', async (name, bytes) => {
-    for (const at of [0, 1, 5000, MiB - bytes.length, MiB - bytes.length + 1, MiB - 1, MiB, 2 * MiB - 3]) {
+    for (const at of [
+      0,
+      1,
+      2,
+      3,
+      5000,
+      MiB - bytes.length,
+      MiB - bytes.length + 1,
+      MiB - 1,
+      MiB,
+      2 * MiB - 3,
+      2 * MiB + 100 - bytes.length,
+    ]) {
       const file = Buffer.alloc(2 * MiB + 100, at % 2 === 0 ? 0 : 7);
       bytes.copy(file, at);
       await writeFile(join(folder, 'file'), file);

@@ -42,13 +42,13 @@ function put(key: string): Promise<RawResponse> {
   return site.send('PUT', key, { frame: () => BODY, frameLength: BODY.length, payload: 'UNSIGNED-PAYLOAD' });
 }
 
-/** Steady: what was in flight has come to a stand. */
+/** When what was in flight has come to a stand, or does not come to one. */
 async function used(): Promise<ChildMemory> {
   let last = await gateway.child.memory();
-  for (;;) {
+  for (let looks = 0; ; looks += 1) {
     await sleep(300);
     const now = await gateway.child.memory();
-    if (Math.abs(now.used - last.used) < MiB / 4) return now;
+    if (Math.abs(now.used - last.used) < MiB / 4 || looks === 30) return now;
     last = now;
   }
 }
