@@ -75,6 +75,13 @@ export async function getBucketLocation(x: Exchange<GetBucketLocation>): Promise
 export async function deleteBucket(x: Exchange<DeleteBucket>): Promise<Reply> {
   const record = await x.rooms.buckets.get(x.op.bucket);
   const bucket = record?.target.bucket ?? x.op.bucket;
+  // It is not this client's alone: others are mapped into it.
+  if (record !== undefined && record.target.prefix !== '') {
+    throw new ServiceError('NotImplemented', {
+      message: 'The bucket is a part of a bucket at the store, which is not deleted from here.',
+      reason: 'mapped-bucket-setting',
+    });
+  }
   if (!(await isEmpty(x, bucket))) throw new ServiceError('BucketNotEmpty');
   const response = await callStore(x, { method: 'DELETE', bucket });
   if (response.status !== 204 && response.status !== 200) throw await storeError(response, 'NoSuchBucket');
