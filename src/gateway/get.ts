@@ -1,5 +1,5 @@
 import type { ServerResponse } from 'node:http';
-import { ServiceError } from '../errors.ts';
+import { integrityError, ServiceError } from '../errors.ts';
 import type { GetObject, HeadObject } from '../s3/operation.ts';
 import { formatContentRange, resolveRange, unsatisfiable, type ByteRange, type RangeSpec } from '../s3/range.ts';
 import { toClientEtag } from '../sse/etag.ts';
@@ -171,7 +171,10 @@ async function opened(
 ): Promise<{ opening: Opening; length: number; checksum: Record<string, string> }> {
   if (stored.kind === 'plain') {
     refuseCustomerKey(sse);
-    return { opening: unsealed, length: Number(response.headers['content-length']), checksum: {} };
+    // What is sent must be what the head announces: bytes beyond it would be the client's next answer, told by the store.
+    const length = range === undefined ? stored.length : range.last - range.first + 1;
+    if (response.headers['content-length'] !== String(length)) throw integrityError('size');
+    return { opening: unsealed, length, checksum: {} };
   }
   const { envelope, length: plaintext, size } = stored;
   const { objectKey, checksum } = await openEnvelope(x, envelope, sse);
