@@ -21,8 +21,8 @@ import { putObject } from './put.ts';
 
 type Of<K extends Operation['kind']> = Extract<Operation, { kind: K }>;
 
-/** Operations that need no record of a bucket; they make, remove or count records themselves. */
-type Unbound = 'ListBuckets' | 'CreateBucket' | 'HeadBucket' | 'DeleteBucket' | 'GetBucketLocation';
+/** Operations that need no record of a bucket, or not yet; they make, remove or ask for records themselves. */
+type Unbound = 'ListBuckets' | 'CreateBucket' | 'HeadBucket' | 'DeleteBucket' | 'GetBucketLocation' | 'DeleteObjects';
 
 const unbound: { readonly [K in Unbound]: (x: Exchange<Of<K>>) => Promise<Reply> } = {
   ListBuckets: listBuckets,
@@ -30,6 +30,7 @@ const unbound: { readonly [K in Unbound]: (x: Exchange<Of<K>>) => Promise<Reply>
   HeadBucket: headBucket,
   DeleteBucket: deleteBucket,
   GetBucketLocation: getBucketLocation,
+  DeleteObjects: (x) => deleteObjects(x, () => bucketOf(x, x.op.bucket)),
 };
 
 /** A missing operation does not compile; one that is on no list never gets here (s3/rows.ts answers 501). */
@@ -44,7 +45,6 @@ const bound: { readonly [K in Exclude<Operation['kind'], Unbound>]: (x: BucketEx
   GetObject: getObject,
   HeadObject: headObject,
   DeleteObject: deleteObject,
-  DeleteObjects: deleteObjects,
   Forward: forward,
 };
 
