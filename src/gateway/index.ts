@@ -9,6 +9,7 @@ import { authorize } from './authorize.ts';
 import type { Rooms } from './exchange.ts';
 import { arrive, attachTo, countBytes, hasUnreadBody, refuseEatenBody, trustedProxies, type Arrival } from './http.ts';
 import { operate } from './operations.ts';
+import { turnOf } from './pipeline.ts';
 import { respond, respondError } from './respond.ts';
 
 export interface GatewayOptions {
@@ -58,6 +59,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   });
 
   async function serve(req: IncomingMessage, res: ServerResponse, target: string, mount: string): Promise<void> {
+    if (res.socket === null && !(await turnOf(req, res))) return;
     const started = performance.now();
     const arrival = arrive(req, target, trusted);
     const entry = rooms.audit.begin({ requestId: arrival.requestId, source: arrival.source });
