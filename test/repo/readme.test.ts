@@ -87,6 +87,8 @@ describe('package.json', () => {
     for (const path of Object.values(bin)) {
       const source = path.replace(/^dist\//, 'src/').replace(/\.js$/, '.ts');
       expect(readText(source).startsWith('#!/usr/bin/env node\n')).toBe(true);
+      // npx links to it in a clone and never sets its mode again after a second build.
+      expect(scripts.build).toContain(`chmodSync('${path}',0o755)`);
     }
   });
 });
