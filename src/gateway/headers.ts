@@ -7,6 +7,8 @@ import type { BucketExchange } from './exchange.ts';
 
 /** AWS's own default. Stores guess one when none is sent, and the metadata digest must cover what is kept. */
 const DEFAULT_CONTENT_TYPE = 'binary/octet-stream';
+/** Of an empty `dir/` marker: what S3 consoles send, and what stores with paths for keys turn every other type into. */
+const MARKER_CONTENT_TYPE = 'application/x-directory';
 
 /** The client's headers that go to the store with this operation, by the lists in s3/headers.ts. */
 export function forwardedRequest(x: BucketExchange): Record<string, string> {
@@ -16,7 +18,9 @@ export function forwardedRequest(x: BucketExchange): Record<string, string> {
 /** What the store keeps beside a body. An empty Content-Type counts as none. */
 export function objectHeaders(x: BucketExchange): Record<string, string> {
   const headers = forwardedRequest(x);
-  if ((headers['content-type'] ?? '') === '') headers['content-type'] = DEFAULT_CONTENT_TYPE;
+  const marker = 'key' in x.op && x.op.key?.endsWith('/') === true && x.caller.contentLength === 0;
+  const fallback = marker ? MARKER_CONTENT_TYPE : DEFAULT_CONTENT_TYPE;
+  if ((headers['content-type'] ?? '') === '') headers['content-type'] = fallback;
   return headers;
 }
 
