@@ -18,7 +18,7 @@ export function forwardedRequest(x: BucketExchange): Record<string, string> {
 /** What the store keeps beside a body. An empty Content-Type counts as none. */
 export function objectHeaders(x: BucketExchange): Record<string, string> {
   const headers = forwardedRequest(x);
-  const marker = 'key' in x.op && x.op.key?.endsWith('/') === true && x.caller.contentLength === 0;
+  const marker = 'key' in x.op && x.op.key.endsWith('/') && x.caller.contentLength === 0;
   const fallback = marker ? MARKER_CONTENT_TYPE : DEFAULT_CONTENT_TYPE;
   if ((headers['content-type'] ?? '') === '') headers['content-type'] = fallback;
   return headers;
