@@ -90,7 +90,7 @@ async function unwrapDataKey(x: BucketExchange, envelope: VerifiedEnvelope): Pro
 }
 
 /** The last look before a commit: nothing that was begun before a stop is committed after it. */
-export function assertCommittable(x: BucketExchange, keys: SealingKeys): void {
+export function assertCommittable(x: BucketExchange, keys: Pick<SealingKeys, 'mode' | 'epoch'>): void {
   const service = x.rooms.keys;
   if (keys.mode !== 'SSE-C') service.assertRunning(keys.epoch);
   else if (service.frozen()) throw frozen();
