@@ -1,5 +1,6 @@
 import type { Server, ServerResponse } from 'node:http';
 import { Router } from 'express';
+import { bucketAdministration } from './admin/buckets.ts';
 import { healthRouter, kmsAdmin } from './admin/index.ts';
 import { readSigningKey, type Config } from './config.ts';
 import { ERRORS, ServiceError } from './errors.ts';
@@ -151,18 +152,20 @@ class Site {
     const denied = status === 401 || status === 403;
     this.#metrics.request(operation, mode, status < 400 ? 'success' : denied ? 'denied' : 'failed', seconds);
     if (denied) this.#metrics.authFailure('data', code ?? 'AccessDenied');
-    if (status >= 500) this.#log.warn('request failed', { requestId, operation, status, state: reason ?? '' });
+    if (status >= 500) this.#log.warn('request failed', { requestId, operation, status, reason: reason ?? '' });
   }
 
   #adminOf({ service, rooms }: Opened): Router {
     const { region, acceptedRegions } = this.#config.data;
+    const { buckets, store, settings, clock } = rooms;
     return kmsAdmin({
       service,
+      buckets: bucketAdministration({ buckets, store, systemBucket: settings.systemBucket, clock }),
       identity: (accessKeyId) => this.#identities.lookup(accessKeyId, 'admin'),
       allows: (policies, request) => evaluate(policies, request) === 'allow',
       audit: rooms.audit,
       metrics: this.#metrics,
-      clock: () => new Date(),
+      clock,
       regions: [region, ...acceptedRegions],
     });
   }

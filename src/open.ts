@@ -17,15 +17,20 @@ import { openVaultBackend } from './kms/backends/vault.ts';
 import { noKmsMetrics } from './kms/options.ts';
 import type { KmsMetrics, ServiceControl } from './kms/ports.ts';
 import { openKeyService, type OpenKeyService } from './kms/service.ts';
+import { Seed } from './kms/seed.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 import { createStoreClient } from './store/client.ts';
 import type { StoreClient, StoreTraits } from './store/port.ts';
 import { loadProfile, type StoreProfile } from './store/profile.ts';
 import { checkRealmMarker } from './store/system-bucket.ts';
+import { RefusedSecrets } from './vault/login.ts';
 
 /** Account in ARNs of KMS keys: there is none behind this service. */
 const ACCOUNT = '000000000000';
+
+/** How long a start waits for the KMS before the listeners serve what needs none. */
+const KMS_WAIT_MS = 5_000;
 
 export interface Opened {
   readonly rooms: Rooms;
@@ -79,7 +84,7 @@ async function open({ config, log, metrics }: OpenOptions, keep: Keep): Promise<
   for (const [trait, held] of Object.entries(profile.traits)) if (!held) log.info('store trait missing', { trait });
   const store = keep(place.client(profile.traits));
   const keys = keep(await openKeys(config, control, metrics, log));
-  await seedKeys(config, keys, log);
+  keep(await seedKeys(config, keys, log));
   const rooms: Rooms = {
     store,
     keys,
@@ -173,15 +178,17 @@ async function openProfile(
 }
 
 function openKeys(config: Config, control: ControlStore, metrics: Metrics, log: Log): Promise<OpenKeyService> {
+  const refused = new RefusedSecrets();
   return openKeyService({
     control,
-    backends: { local: openLocalBackend, vault: (section) => openVaultBackend(section) },
+    backends: { local: openLocalBackend, vault: (section) => openVaultBackend(section, { refused }) },
     clock: Date.now,
     markerFile: config.control.markerFile,
     metrics: kmsMetrics(metrics),
     log: (event) => log.info(event),
     region: config.data.region,
     account: ACCOUNT,
+    comeUpMs: KMS_WAIT_MS,
     development: config.development.skipTlsVerify,
     environment: (name) => readSecret({ kind: 'env', name }),
   });
@@ -199,18 +206,19 @@ function kmsMetrics(metrics: Metrics): KmsMetrics {
   };
 }
 
-/** `file`: the section rules at every start. `api`: it seeds a service that was never configured, and starts it. */
-async function seedKeys(config: Config, keys: OpenKeyService, log: Log): Promise<void> {
-  const section = config.kms.config;
-  const untouched = keys.state() === 'NotConfigured';
-  if (section === undefined || (config.kms.source === 'api' && !untouched)) return;
-  try {
-    await keys.configure(section, 'configuration file');
-    if (untouched) await keys.start('configuration file');
-  } catch (err) {
-    // The KMS may be down at this moment: SSE-C and reads of settings go on, and an administrator can start it.
-    log.error('kms configuration from file failed', {}, err);
-  }
+/** The KMS may be down at this moment: SSE-C and reads of settings go on, and the seed is tried in the background. */
+function seedKeys(config: Config, service: OpenKeyService, log: Log): Promise<{ close(): Promise<void> }> {
+  const { config: section, source } = config.kms;
+  if (section === undefined) return Promise.resolve({ close: () => Promise.resolve() });
+  return Seed.begin({
+    service,
+    section,
+    source,
+    log: (event, err) => log.error(event, {}, err),
+    retryMs: 1_000,
+    waitMs: KMS_WAIT_MS,
+    random: Math.random,
+  });
 }
 
 function ruledByFile(service: OpenKeyService): ServiceControl {

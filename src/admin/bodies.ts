@@ -17,6 +17,22 @@ export const stopBody = strict({
   scope: z.enum(['managed', 'all']).default('managed'),
 });
 
+const ISO_UTC = 'expected a time such as 2026-01-31T12:00:00Z';
+
+/** `POST /kms/buckets/:name/adopt` (Adoption). */
+export const adoptBody = strict({
+  mode: z.enum(['encrypted-only', 'mixed']),
+  cutover: z.iso.datetime(ISO_UTC).optional(),
+  target: strict({
+    bucket: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{1,127}$/, 'expected a bucket name'),
+    prefix: z
+      .string()
+      .max(512)
+      .regex(/^[^\p{Cc}\p{Cs}]*$/u, 'expected a key prefix')
+      .default(''),
+  }).optional(),
+});
+
 /** Parses a body against its schema. A message names fields and what they must be, never a value. */
 export function parseBody<S extends z.ZodType>(schema: S, bytes: Buffer): z.output<S> {
   const result = check(schema, bytes.length === 0 ? undefined : parseObject(bytes));

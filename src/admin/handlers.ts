@@ -1,10 +1,12 @@
 import type { z } from 'zod';
 import { ServiceError } from '../errors.ts';
 import type { Applied } from '../kms/ports.ts';
-import type { opaqueBody, stopBody } from './bodies.ts';
+import type { adoptBody, opaqueBody, stopBody } from './bodies.ts';
+import type { NamedBucket } from './buckets.ts';
 import type { AdminAnswer, AdminCall } from './types.ts';
 
 type Stop = z.output<typeof stopBody>;
+type Adopt = z.output<typeof adoptBody>;
 type Opaque = z.output<typeof opaqueBody>;
 
 export const configure = async ({ service, body, by }: AdminCall<Opaque>) => applied(await service.configure(body, by));
@@ -31,11 +33,33 @@ export const config = ({ service }: AdminCall): Promise<AdminAnswer> => Promise.
 
 export const clearCache = async ({ service, by }: AdminCall): Promise<AdminAnswer> => ok(await service.clearCache(by));
 
+export const listBuckets = async ({ buckets }: AdminCall): Promise<AdminAnswer> =>
+  ok({ buckets: (await buckets.list()).map(bucketView) });
+
+export const adoptBucket = async ({ buckets, name, body }: AdminCall<Adopt>): Promise<AdminAnswer> =>
+  ok(bucketView(await buckets.adopt(name, body)));
+
+export const sealBucket = async ({ buckets, name }: AdminCall): Promise<AdminAnswer> =>
+  ok(bucketView(await buckets.seal(name)));
+
 /** A route of a later version: refused clearly, after the caller was verified and allowed. */
 export const notImplemented = (): Promise<AdminAnswer> =>
   Promise.reject(
     new ServiceError('NotImplemented', { message: 'This route is not implemented.', reason: 'admin-route' }),
   );
+
+function bucketView({ name, record }: NamedBucket): Readonly<Record<string, unknown>> {
+  const { bucketId, mode, cutover, target, encryption, createdAt } = record;
+  return {
+    name,
+    bucket_id: bucketId,
+    mode,
+    ...(cutover === undefined ? {} : { cutover }),
+    target,
+    encryption: encryption?.algorithm ?? 'AES256',
+    created_at: createdAt,
+  };
+}
 
 const ok = (body: Readonly<Record<string, unknown>>): AdminAnswer => ({ status: 200, body });
 

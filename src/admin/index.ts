@@ -35,7 +35,7 @@ export function healthRouter(options: HealthOptions): Router {
 }
 
 const FUNCTIONS = ['identity', 'allows', 'clock'] as const;
-const OBJECTS = ['service', 'audit', 'metrics'] as const;
+const OBJECTS = ['service', 'buckets', 'audit', 'metrics'] as const;
 
 /** The middleware form: checks and freezes its options, so that a misspelled one fails at start and not at a stop. */
 export function kmsAdmin(options: AdminOptions): Router {

@@ -1,6 +1,18 @@
 import type { z } from 'zod';
-import { noBody, opaqueBody, parseBody, stopBody } from './bodies.ts';
-import { clearCache, config, configure, notImplemented, reconfigure, start, status, stop } from './handlers.ts';
+import { adoptBody, noBody, opaqueBody, parseBody, stopBody } from './bodies.ts';
+import {
+  adoptBucket,
+  clearCache,
+  config,
+  configure,
+  listBuckets,
+  notImplemented,
+  reconfigure,
+  sealBucket,
+  start,
+  status,
+  stop,
+} from './handlers.ts';
 import type { AdminAnswer, AdminCall, Row } from './types.ts';
 
 const SMALL = 4 * 1024;
@@ -27,6 +39,7 @@ type Rest = Omit<Row, 'method' | 'path' | 'action' | 'built' | 'parse'>;
 const service: Rest = { maxBody: SMALL, timeoutMs: 60 * SECOND, resource: 'service', exempt: false };
 const large: Rest = { ...service, maxBody: LARGE };
 const exempt: Rest = { ...service, exempt: true };
+const bucket: Rest = { ...service, resource: 'bucket' };
 const key: Rest = { ...service, resource: 'key' };
 const keyPolicy: Rest = { ...key, maxBody: LARGE };
 
@@ -53,6 +66,16 @@ export const ROUTES: readonly Row[] = Object.freeze([
   route('GET', '/kms/status', 'admin:ServerInfo', exempt, body(noBody, status)),
   route('GET', '/kms/config', 'kms:Configure', service, body(noBody, config)),
   route('POST', '/kms/clear-cache', 'kms:ClearCache', service, body(noBody, clearCache)),
+
+  route('GET', '/kms/buckets', 'kms:ListBuckets', service, body(noBody, listBuckets)),
+  route(
+    'POST',
+    '/kms/buckets/:name/adopt',
+    'kms:AdoptBucket',
+    bucket,
+    body(adoptBody, adoptBucket, ({ mode, cutover }) => (mode === 'mixed' ? `mixed before ${cutover ?? 'now'}` : mode)),
+  ),
+  route('POST', '/kms/buckets/:name/seal', 'kms:AdoptBucket', bucket, body(noBody, sealBucket)),
 
   route('GET', '/kms/keys', 'kms:ListKeys', key, later),
   route('POST', '/kms/keys', 'kms:CreateKey', key, later),
@@ -82,7 +105,10 @@ export interface Match {
   readonly id?: string;
 }
 
-const NAME = /^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/;
+const NAMES: Readonly<Record<string, RegExp>> = {
+  ':id': /^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/,
+  ':name': /^[A-Za-z0-9][A-Za-z0-9._-]{1,127}$/,
+};
 
 /** The rows of a path, whatever their method: none is 404, none of the right method is 405. */
 export function matchPath(path: string): readonly Match[] {
@@ -93,7 +119,7 @@ export function matchPath(path: string): readonly Match[] {
     let id: string | undefined;
     for (const [at, piece] of pattern.entries()) {
       const part = parts[at] ?? '';
-      if (piece === ':id' && NAME.test(part)) id = part;
+      if (NAMES[piece]?.test(part) === true) id = part;
       else if (piece !== part) return [];
     }
     return [id === undefined ? { row } : { row, id }];

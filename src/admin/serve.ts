@@ -48,8 +48,9 @@ export function createAdmin(options: AdminOptions): ServeAdmin {
       entry.add({ principal: caller.identity.name });
       const match = onlyMatch(matches, req.method ?? '');
       if (match.id !== undefined && match.row.resource === 'key') entry.add({ keyId: match.id });
+      if (match.id !== undefined && match.row.resource === 'bucket') entry.add({ bucket: match.id });
       authorize(options, caller.identity, match, req);
-      const answer = await perform(options, entry, caller, match.row, body);
+      const answer = await perform(options, entry, caller, match, body);
       const outcome = answer.error === undefined ? 'success' : 'failed';
       entry.finish(outcome, answer.status, answer.error?.reason);
       metrics.request(operation, 'none', outcome, seconds());
@@ -109,7 +110,12 @@ const ACCOUNT = '000000000000';
 function authorize(options: AdminOptions, identity: Identity, { row, id }: Match, req: IncomingMessage): void {
   // The ARN by which the data plane knows a key: a Deny that names it must hold here too.
   const keyArn = options.keyArn ?? ((name) => `arn:aws:kms:${options.regions[0] ?? ''}:${ACCOUNT}:key/${name}`);
-  const resource = row.resource === 'key' ? keyArn(id ?? '*') : 'arn:aws:kms:::service';
+  const resources: Readonly<Record<Row['resource'], string>> = {
+    service: 'arn:aws:kms:::service',
+    key: keyArn(id ?? '*'),
+    bucket: `arn:aws:s3:::${id ?? '*'}`,
+  };
+  const resource = resources[row.resource];
   const secure = (req.socket as Partial<TLSSocket>).encrypted === true;
   const context = {
     'aws:username': identity.name,
@@ -122,10 +128,10 @@ function authorize(options: AdminOptions, identity: Identity, { row, id }: Match
 }
 
 async function perform(
-  { service }: AdminOptions,
+  { service, buckets }: AdminOptions,
   entry: AuditEntry,
   caller: Verified<Identity>,
-  row: Row,
+  { row, id }: Match,
   body: Buffer,
 ): Promise<AdminAnswer> {
   const { note, answer } = row.parse(body);
@@ -135,7 +141,7 @@ async function perform(
   } catch (err) {
     if (!row.exempt) throw err;
   }
-  return within(row.timeoutMs, answer({ service, by: caller.identity.name }));
+  return within(row.timeoutMs, answer({ service, buckets, name: id ?? '', by: caller.identity.name }));
 }
 
 /** The work itself is not undone: a configure that is late may still take effect, and status tells. */

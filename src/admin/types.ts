@@ -3,10 +3,12 @@ import type { ServiceError } from '../errors.ts';
 import type { AccessRequest, Identity, Policy } from '../iam/types.ts';
 import type { ServiceControl } from '../kms/ports.ts';
 import type { Metrics } from '../metrics.ts';
+import type { BucketAdministration } from './buckets.ts';
 
 /** What the admin face is made of. */
 export interface AdminOptions {
   readonly service: ServiceControl;
+  readonly buckets: BucketAdministration;
   readonly identity: (accessKeyId: string) => Identity | undefined;
   /** Default deny: true only when a policy allows and none denies. */
   readonly allows: (policies: readonly Policy[], request: AccessRequest) => boolean;
@@ -22,6 +24,9 @@ export interface AdminOptions {
 /** One call that was verified and allowed, its body parsed. */
 export interface AdminCall<B = unknown> {
   readonly service: ServiceControl;
+  readonly buckets: BucketAdministration;
+  /** What stands for `:id` or `:name` in the path; empty where the row has neither. */
+  readonly name: string;
   readonly body: B;
   /** The administrator's principal. */
   readonly by: string;
@@ -39,13 +44,16 @@ type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
 /** One row per route: the table is the policy. */
 export interface Row {
   readonly method: Method;
-  /** `:id` stands for a key's or an alias's name. */
+  /** `:id` stands for a key's or an alias's name, `:name` for a bucket's. */
   readonly path: string;
   readonly maxBody: number;
   readonly timeoutMs: number;
   readonly action: string;
-  /** `service` is `arn:aws:kms:::service`; `key` is the key's ARN, with `*` for the id where the path names none. */
-  readonly resource: 'service' | 'key';
+  /**
+   * `service` is `arn:aws:kms:::service`; `key` is the key's ARN, with `*` for the id where the path names none;
+   * `bucket` is `arn:aws:s3:::name`.
+   */
+  readonly resource: 'service' | 'key' | 'bucket';
   /** Goes on when no audit sink takes its intent: what an incident needs first must not wait for a disk. */
   readonly exempt: boolean;
   /** False: answered with 501, after the caller was verified and allowed. */

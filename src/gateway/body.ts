@@ -11,17 +11,20 @@ export interface PayloadSink {
 /**
  * Reads the wire body through `reader` into `sink`, with back-pressure, and returns the verified trailers.
  * Rejects with what the reader or the sink threw, or IncompleteBody when the client went away; the rest of the body
- * is then left unread. Plain listeners: streams' iterators and transforms cost as much as the encryption.
+ * is then left unread, as it is when `ended` aborts, with its reason. Plain listeners: streams' iterators and
+ * transforms cost as much as the encryption.
  */
 export function pumpBody(
   req: IncomingMessage,
   reader: PayloadReader,
   sink: PayloadSink,
+  ended?: AbortSignal,
 ): Promise<Readonly<Record<string, string>>> {
   return new Promise((resolve, reject) => {
     let flowing = true;
     const settle = (finish: () => void): void => {
       req.off('data', onData).off('end', onEnd).off('close', onClose).off('error', onClose);
+      ended?.removeEventListener('abort', onEnded);
       finish();
     };
     const fail = (err: unknown): void => {
@@ -54,15 +57,27 @@ export function pumpBody(
       }
     };
     const onClose = (): void => fail(new ServiceError('IncompleteBody', { reason: 'client-gone' }));
+    const onEnded = (): void => fail(ended?.reason);
+    if (ended?.aborted === true) {
+      onEnded();
+      return;
+    }
+    // A client that stands still sends no bytes in which an end could be noticed.
+    ended?.addEventListener('abort', onEnded, { once: true });
     req.on('data', onData).on('end', onEnd).on('close', onClose).on('error', onClose);
   });
 }
 
 /** A small body, whole. Throws MaxMessageLengthExceeded above `limit` bytes. */
-export async function collectBody(req: IncomingMessage, reader: PayloadReader, limit: number): Promise<CollectedBody> {
+export async function collectBody(
+  req: IncomingMessage,
+  reader: PayloadReader,
+  limit: number,
+  ended?: AbortSignal,
+): Promise<CollectedBody> {
   const parts: Buffer[] = [];
   let length = 0;
-  const trailers = await pumpBody(req, reader, {
+  const sink: PayloadSink = {
     write: (payload) => {
       length += payload.length;
       if (length > limit) throw new ServiceError('MaxMessageLengthExceeded');
@@ -70,7 +85,8 @@ export async function collectBody(req: IncomingMessage, reader: PayloadReader, l
       return true;
     },
     drained: () => Promise.resolve(),
-  });
+  };
+  const trailers = await pumpBody(req, reader, sink, ended);
   return { bytes: parts.length === 1 && parts[0] ? parts[0] : Buffer.concat(parts), trailers };
 }
 

@@ -42,8 +42,9 @@ export async function createBucket(x: Exchange<CreateBucket>): Promise<Reply> {
   const { settings, buckets } = x.rooms;
   const request = parseCreateBucket(await smallBody(x, CREATE_BODY_LIMIT));
   assertLocationConstraint(request.locationConstraint, settings.region);
-  if ((await buckets.get(x.op.bucket)) !== undefined) {
-    if (await standsAtStore(x, x.op.bucket)) throw new ServiceError('BucketAlreadyOwnedByYou');
+  const record = await buckets.get(x.op.bucket);
+  if (record !== undefined) {
+    if (await standsAtStore(x, record.target.bucket)) throw new ServiceError('BucketAlreadyOwnedByYou');
     // Deleted behind our back: what comes under this name is another bucket.
     await buckets.retire(x.op.bucket);
   }

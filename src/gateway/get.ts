@@ -10,7 +10,7 @@ import type { StoreHeaders, StoreResponse } from '../store/port.ts';
 import type { BucketExchange, Reply } from './exchange.ts';
 import { checksumHeaders } from './checksum.ts';
 import { readAnswer } from './headers.ts';
-import { openEnvelope } from './keys.ts';
+import { endOfStreams, openEnvelope } from './keys.ts';
 import { writeHead } from './respond.ts';
 import { readSse, sseAnswer } from './sse.ts';
 import { askStore, describe, examine, readError, type Stored } from './stored.ts';
@@ -140,6 +140,7 @@ function examined(x: BucketExchange<GetObject>, response: StoreResponse): Stored
 
 async function answer(x: BucketExchange<GetObject>, found: Found, sse: SseReadRequest): Promise<Reply> {
   const { stored, response, range } = found;
+  const ended = endOfStreams(x, stored.kind === 'plain' ? 'none' : stored.envelope.mode);
   const { opening, length, checksum } = await opened(x, found, sse);
   const status = range === undefined ? 200 : 206;
   const headers = {
@@ -149,8 +150,10 @@ async function answer(x: BucketExchange<GetObject>, found: Found, sse: SseReadRe
     'content-length': String(range === undefined ? stored.length : range.last - range.first + 1),
     ...x.op.overrides,
   };
-  const stream = (res: ServerResponse, requestId: string): Promise<void> =>
-    sendOpened(res, () => writeHead(res, { status, headers }, requestId, undefined), response, opening, length);
+  const stream = (res: ServerResponse, requestId: string): Promise<void> => {
+    const head = (): void => writeHead(res, { status, headers }, requestId, undefined);
+    return sendOpened(res, head, response, opening, length, ended);
+  };
   return { status, headers, stream };
 }
 

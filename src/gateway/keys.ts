@@ -92,8 +92,17 @@ async function unwrapDataKey(x: BucketExchange, envelope: VerifiedEnvelope): Pro
 /** The last look before a commit: nothing that was begun before a stop is committed after it. */
 export function assertCommittable(x: BucketExchange, keys: Pick<SealingKeys, 'mode' | 'epoch'>): void {
   const service = x.rooms.keys;
-  if (keys.mode !== 'SSE-C') service.assertRunning(keys.epoch);
-  else if (service.frozen()) throw frozen();
+  // What SSE-C began may end in a drain too.
+  if (keys.mode !== 'SSE-C' || service.frozen()) service.assertRunning(keys.epoch);
+}
+
+/**
+ * Aborts when a stop ends streams like this one: managed ones, or all. Taken before the key is, so that a stop in
+ * between is not missed.
+ */
+export function endOfStreams(x: BucketExchange, mode: EffectiveSse['mode'] | 'none'): AbortSignal {
+  const { keys } = x.rooms;
+  return mode === 'SSE-C' || mode === 'none' ? keys.freezing : keys.stopping;
 }
 
 export function frozen(): ServiceError {

@@ -41,7 +41,7 @@ const bound: { readonly [K in Exclude<Operation['kind'], Unbound>]: (x: BucketEx
 };
 
 export async function operate(x: Exchange): Promise<Reply> {
-  if ('key' in x.op && x.rooms.keys.frozen()) throw frozen();
+  if (('key' in x.op || x.op.kind === 'DeleteObjects') && x.rooms.keys.frozen()) throw frozen();
   const { op } = x;
   if (isUnbound(op)) return (unbound[op.kind] as (x: Exchange) => Promise<Reply>)(x);
   const bucket = await bucketOf(x, op.bucket);

@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import { release } from '../bytes.ts';
-import { ServiceError } from '../errors.ts';
+import { asServiceError, ServiceError } from '../errors.ts';
 import type { BodySink, StoreResponse } from '../store/port.ts';
 
 /** Turns the store's bytes into the client's: verified ones only. */
@@ -16,7 +16,8 @@ export const unsealed: Opening = { update: (chunk) => [chunk], finish: () => und
 /**
  * Pumps the first `length` bytes of the store's answer through `opening` to the client. The head goes out with the
  * first verified bytes, and the last buffer only when everything has verified, so that a damaged object of one
- * segment is an error and a longer one a broken connection, never a whole answer.
+ * segment is an error and a longer one a broken connection, never a whole answer. `ended` ends it wherever it is,
+ * with its reason: a stop does not wait for a client that reads slowly.
  */
 export async function sendOpened(
   res: ServerResponse,
@@ -24,6 +25,30 @@ export async function sendOpened(
   response: StoreResponse,
   opening: Opening,
   length: number,
+  ended?: AbortSignal,
+): Promise<void> {
+  const pumping = (): Promise<void> => pumpOpened(res, head, response, opening, length, ended);
+  if (ended === undefined) return pumping();
+  ended.throwIfAborted();
+  let leave: (() => void) | undefined;
+  const cut = new Promise<never>((_resolve, reject) => {
+    leave = () => reject(asServiceError(ended.reason));
+    ended.addEventListener('abort', leave, { once: true });
+  });
+  try {
+    await Promise.race([pumping(), cut]);
+  } finally {
+    if (leave !== undefined) ended.removeEventListener('abort', leave);
+  }
+}
+
+async function pumpOpened(
+  res: ServerResponse,
+  head: () => void,
+  response: StoreResponse,
+  opening: Opening,
+  length: number,
+  ended: AbortSignal | undefined,
 ): Promise<void> {
   let left = length;
   let last: Buffer | undefined;
@@ -33,6 +58,7 @@ export async function sendOpened(
   };
   const sink: BodySink = {
     write(chunk) {
+      ended?.throwIfAborted();
       if (res.destroyed) throw new ServiceError('IncompleteBody', { reason: 'client-gone' });
       const mine = chunk.length <= left ? chunk : chunk.subarray(0, left);
       left -= mine.length;
@@ -47,6 +73,7 @@ export async function sendOpened(
   };
   await response.pump(sink);
   opening.finish();
+  ended?.throwIfAborted();
   if (!res.headersSent) head();
   await new Promise<void>((resolve) => {
     res.once('close', resolve);

@@ -105,8 +105,11 @@ export const KEY_ADMINISTRATION_ACTIONS = [
   'UpdateKeyDescription',
 ] as const;
 
-/** The service itself (docs/ADMIN.md). */
-export const SERVICE_ACTIONS = ['ClearCache', 'Configure', 'ServiceControl'] as const;
+/**
+ * The service itself (docs/ADMIN.md). AdoptBucket decides what may be plaintext, on `arn:aws:s3:::name`: it is rule over
+ * encryption and not use of objects, so it is no `s3:` action, and `s3:*` does not allow it.
+ */
+export const SERVICE_ACTIONS = ['AdoptBucket', 'ClearCache', 'Configure', 'ListBuckets', 'ServiceControl'] as const;
 
 /** Reading the service's state; RustFS's name for it is accepted too. */
 export const SERVER_INFO = 'admin:ServerInfo';

@@ -17,15 +17,18 @@ export const ROLES: Readonly<Record<string, object>> = Object.freeze({
   KMSAdministrator: role(
     [
       ...kms(KEY_ADMINISTRATION_ACTIONS),
-      ...kms(['DescribeKey', 'Configure', 'ServiceControl', 'ClearCache']),
+      ...kms(['DescribeKey', 'Configure', 'ServiceControl', 'ClearCache', 'ListBuckets', 'AdoptBucket']),
       SERVER_INFO,
     ],
-    ALL_KMS,
+    [...ALL_KMS, 'arn:aws:s3:::*'],
   ),
   /** Start, stop, status, clear-cache. */
   KMSOperator: role([...kms(['ServiceControl', 'ClearCache']), SERVER_INFO], ALL_KMS),
   /** Sees states, keys and policies; changes nothing. */
-  KMSAuditor: role([...kms(['DescribeKey', 'GetKeyPolicy', 'ListAliases', 'ListKeys']), SERVER_INFO], ALL_KMS),
+  KMSAuditor: role(
+    [...kms(['DescribeKey', 'GetKeyPolicy', 'ListAliases', 'ListBuckets', 'ListKeys']), SERVER_INFO],
+    ALL_KMS,
+  ),
   /** Uses keys: what an identity needs beside its rights on objects to write and read with SSE-KMS. */
   KMSUser: role(kms(['Encrypt', 'Decrypt', 'GenerateDataKey*', 'ReEncrypt*', 'DescribeKey']), ['arn:aws:kms:*:key/*']),
   /** Everything on every bucket, and no right on any key. */

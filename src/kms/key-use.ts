@@ -60,6 +60,10 @@ export class KeyUse implements KeyService {
     return this.local.stopping;
   }
 
+  get freezing(): AbortSignal {
+    return this.local.freezing;
+  }
+
   /** The key id that a reference names, whether or not the key may be used. */
   protected async keyId(reference: string): Promise<string> {
     const parsed = parseReference(reference, this.#scope);

@@ -30,6 +30,7 @@ export class LocalState {
   /** Epochs below it may not commit any more. */
   #firstCommitEpoch = 0;
   #streams = newStreams();
+  #allStreams = newStreams();
   #drain: NodeJS.Timeout | undefined;
 
   constructor(gate: Gate, records: KeyRecords) {
@@ -65,6 +66,10 @@ export class LocalState {
 
   get stopping(): AbortSignal {
     return this.#streams.signal;
+  }
+
+  get freezing(): AbortSignal {
+    return this.#allStreams.signal;
   }
 
   settle(state: ServiceState, fault?: string): void {
@@ -104,6 +109,7 @@ export class LocalState {
     active.purge();
     clearTimeout(this.#drain);
     if (this.#streams.signal.aborted) this.#streams = newStreams();
+    if (this.#allStreams.signal.aborted) this.#allStreams = newStreams();
     this.settle('Running');
     return old;
   }
@@ -132,6 +138,7 @@ export class LocalState {
     this.settle('Stopped');
     this.#firstCommitEpoch = this.#gate.epoch;
     this.#streams.abort(this.notRunning());
+    if (this.#stop?.scope === 'all') this.#allStreams.abort(this.notRunning());
   }
 }
 

@@ -30,6 +30,8 @@ export interface KeyServiceOptions extends ArnScope {
   readonly retryMs?: number;
   readonly recordFreshMs?: number;
   readonly controlTimeoutMs?: number;
+  /** How long opening waits for the service to come up, before it goes on in the background. */
+  readonly comeUpMs?: number;
   /** What a proof of a configuration may take in all; its calls have the backend's own timeouts within. */
   readonly proofMs?: number;
 }
@@ -50,6 +52,7 @@ export function frozenOptions(given: KeyServiceOptions): CompleteOptions {
     recordFreshMs: 1_000,
     controlTimeoutMs: 5_000,
     proofMs: 45_000,
+    comeUpMs: 60_000,
     ...given,
   });
 }

@@ -93,6 +93,8 @@ export interface KeyService {
   assertRunning(epoch: number): void;
   /** Aborts when the service is stopped in `abort` mode (or a drain's limit has passed). */
   readonly stopping: AbortSignal;
+  /** As `stopping`, but only for a stop of scope `all`: it ends SSE-C and plaintext streams too. */
+  readonly freezing: AbortSignal;
 }
 
 export type ServiceState = 'NotConfigured' | 'Stopped' | 'Starting' | 'Running' | 'Stopping' | 'Error';

@@ -49,7 +49,10 @@ export async function openKeyService(given: KeyServiceOptions): Promise<OpenKeyS
   const records = new KeyRecords({ store: control, clock, freshMs, staleMs: () => staleSeconds * 1000 });
   const local = new LocalState(gate, records);
   const service = new Service({ options, gate, records, local, setStale: (seconds) => (staleSeconds = seconds) });
-  await service.comeUp();
+  let limit: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => (limit = setTimeout(resolve, options.comeUpMs)));
+  await Promise.race([service.comeUp(), late]);
+  clearTimeout(limit);
   return service;
 }
 

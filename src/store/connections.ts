@@ -1,5 +1,6 @@
-import { Agent, Client, Pool, type Dispatcher } from 'undici';
-import type { Exchange } from './response.ts';
+import type { Socket } from 'node:net';
+import { Agent, buildConnector, Client, Pool, type Dispatcher } from 'undici';
+import type { ConnectionUse, Exchange } from './response.ts';
 import type { StoreTimeouts } from './timeouts.ts';
 
 /** A request and the exchange that it begins. */
@@ -8,13 +9,15 @@ export interface Carried extends Dispatcher.DispatchOptions {
   readonly exchange: Exchange;
 }
 
-/** A connection that knows whether it has served: only such a one can have been closed by the store while it was idle. */
+/** A connection that knows what it carries. One exchange at a time (`pipelining: 1`). */
 class CountedClient extends Client {
-  readonly #use = { served: false };
+  readonly #use: ConnectionUse;
 
-  constructor(origin: URL | string, options: Client.Options) {
-    super(origin, options);
-    this.on('connect', () => (this.#use.served = false));
+  constructor(origin: URL | string, options: Client.Options, connect: buildConnector.connector) {
+    const use: ConnectionUse = { served: false };
+    super(origin, { ...options, connect: guarded(connect, use) });
+    this.#use = use;
+    this.on('connect', () => (use.served = false));
   }
 
   override dispatch(options: Carried | Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
@@ -22,6 +25,28 @@ class CountedClient extends Client {
     if ('exchange' in options) options.exchange.connection = this.#use;
     return super.dispatch(options, handler);
   }
+}
+
+/**
+ * undici 7 asserts that its parser does not stand still when a store ends the connection (nodejs/undici#5360; mended in
+ * version 8, which Node 20 cannot run). An answer with `Connection: close` that meets a slow client, or a slow KMS,
+ * would throw where nobody can catch it, and end the process. So the exchange moves on before undici sees the end:
+ * all bytes have been read by then. A reset is never taken for an end, which is undici's other way to that assertion.
+ */
+function guarded(connect: buildConnector.connector, use: ConnectionUse): buildConnector.connector {
+  return (options, done) => {
+    connect(options, (...args) => {
+      if (args[0] === null) guard(args[1], use);
+      done(...args);
+    });
+  };
+}
+
+function guard(socket: Socket, use: ConnectionUse): void {
+  socket.on('end', () => use.carries?.wake());
+  socket.on('error', (err: NodeJS.ErrnoException) => {
+    if (err.code === 'ECONNRESET') err.code = 'STORE_RESET';
+  });
 }
 
 export interface Connections {
@@ -41,15 +66,15 @@ export function createConnections(timeouts: StoreTimeouts, options: ConnectionOp
     keepAliveTimeout: timeouts.keepAliveMs,
     keepAliveMaxTimeout: 60_000,
     maxHeaderSize: 64 * 1024,
-    connect: { timeout: timeouts.connectMs, ...options.tls },
   };
+  const connect = buildConnector({ timeout: timeouts.connectMs, ...options.tls });
   const connections = options.connections ?? null;
   const agent = new Agent({
     factory: (origin) =>
       new Pool(origin, {
         ...clientOptions,
         connections,
-        factory: (poolOrigin, poolOptions) => new CountedClient(poolOrigin, poolOptions),
+        factory: (poolOrigin, poolOptions) => new CountedClient(poolOrigin, poolOptions, connect),
       }),
   });
   return {
@@ -58,7 +83,7 @@ export function createConnections(timeouts: StoreTimeouts, options: ConnectionOp
         agent.dispatch(request, request.exchange);
         return;
       }
-      const single = new CountedClient(request.origin, clientOptions);
+      const single = new CountedClient(request.origin, clientOptions, connect);
       single.dispatch({ ...request, reset: true }, request.exchange);
       void single.close();
     },

@@ -151,6 +151,14 @@ export interface ExchangeOutcome {
   unanswered(err: Error, reused: boolean): void;
 }
 
+/** What is known of one connection while it lives. */
+export interface ConnectionUse {
+  /** It has carried an exchange to its end: only such a one can have been closed by the store while it was idle. */
+  served: boolean;
+  /** The exchange that it carries now. */
+  carries?: { wake(): void };
+}
+
 /** undici's side of an exchange. One request on one connection. */
 export class Exchange implements Dispatcher.DispatchHandler {
   readonly #method: string;
@@ -159,8 +167,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
   readonly #onAbort = (): void => this.#controller?.abort(aborted(this.#signal?.reason));
   #controller: Dispatcher.DispatchController | undefined;
   #response: PushedResponse | undefined;
+  #awake = false;
   /** Set by the connection that carries this exchange. */
-  connection: { served: boolean } | undefined;
+  connection: ConnectionUse | undefined;
 
   constructor(method: string, signal: AbortSignal | undefined, outcome: ExchangeOutcome) {
     this.#method = method;
@@ -170,8 +179,15 @@ export class Exchange implements Dispatcher.DispatchHandler {
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller;
+    if (this.connection !== undefined) this.connection.carries = this;
     if (this.#signal?.aborted === true) this.#onAbort();
     else this.#signal?.addEventListener('abort', this.#onAbort, { once: true });
+  }
+
+  /** The store has ended the connection: nothing is held back any longer, so that the answer ends or fails. */
+  wake(): void {
+    this.#awake = true;
+    if (this.#controller?.paused === true) this.#controller.resume();
   }
 
   onResponseStart(
@@ -181,7 +197,13 @@ export class Exchange implements Dispatcher.DispatchHandler {
   ): void {
     if (status < 200) return;
     const headers = plainHeaders(rawHeaders);
-    const response = new PushedResponse(status, headers, controller);
+    const response = new PushedResponse(status, headers, {
+      pause: () => {
+        if (!this.#awake) controller.pause();
+      },
+      resume: () => controller.resume(),
+      abort: (reason) => controller.abort(reason),
+    });
     this.#response = response;
     if (!bodyless(this.#method, status, headers)) controller.pause();
     this.#outcome.answered(response);
@@ -204,6 +226,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   #over(): void {
+    if (this.connection?.carries === this) delete this.connection.carries;
     this.#signal?.removeEventListener('abort', this.#onAbort);
   }
 }

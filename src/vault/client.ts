@@ -54,12 +54,12 @@ const MAX_ANSWER_BYTES = 1 << 20;
 
 export class VaultClient {
   readonly origin: string;
-  readonly #namespace: string | undefined;
+  readonly namespace: string | undefined;
   readonly #pool: Pool;
 
   constructor(endpoint: VaultEndpoint) {
     this.origin = new URL(endpoint.address).origin;
-    this.#namespace = endpoint.namespace;
+    this.namespace = endpoint.namespace;
     this.#pool = new Pool(this.origin, {
       connections: CONNECTIONS,
       pipelining: 1,
@@ -107,8 +107,8 @@ export class VaultClient {
     const headers: Record<string, string> = { 'x-vault-request': 'true' };
     if (request.body !== undefined) headers['content-type'] = 'application/json';
     if (request.token !== undefined) headers['x-vault-token'] = request.token;
-    if (this.#namespace !== undefined && request.namespaced !== false) {
-      headers['x-vault-namespace'] = this.#namespace;
+    if (this.namespace !== undefined && request.namespaced !== false) {
+      headers['x-vault-namespace'] = this.namespace;
     }
     return headers;
   }

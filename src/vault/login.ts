@@ -28,6 +28,26 @@ export interface LoginMethod {
 export interface LoginTransport {
   readonly client: VaultClient;
   readonly attempts: Attempts;
+  readonly refused: RefusedSecrets;
+}
+
+const MOST_REFUSED = 1000;
+
+/**
+ * SecretIDs that a server has refused, as digests. It outlives a backend, for a candidate that is built anew at every
+ * retry would otherwise send the bad one until the role is locked.
+ */
+export class RefusedSecrets {
+  readonly #digests = new Set<string>();
+
+  has(digest: string): boolean {
+    return this.#digests.has(digest);
+  }
+
+  add(digest: string): void {
+    if (this.#digests.size >= MOST_REFUSED) this.#digests.clear();
+    this.#digests.add(digest);
+  }
 }
 
 /** The shape of `auth_method` in the configuration. */
@@ -82,7 +102,6 @@ class AppRoleLogin implements LoginMethod {
   readonly kind = 'approle';
   readonly #settings: AppRoleSettings;
   readonly #transport: LoginTransport;
-  #refused: Buffer | undefined;
   /** What a wrapping token was spent for, and that token's digest. */
   #unwrapped: { readonly of: Buffer; readonly secretId: string } | undefined;
 
@@ -96,12 +115,18 @@ class AppRoleLogin implements LoginMethod {
     const given = secret_id_file === undefined ? secret_id : await readSecret(secret_id_file);
     if (given === undefined) throw new ServiceError('ValidationException', { reason: 'kms-configuration' });
     const identity = createHash('sha256').update(given).digest();
-    if (this.#refused !== undefined && equalBytes(this.#refused, identity)) throw verdictError('bad-credentials');
+    const { client, refused } = this.#transport;
+    // Of this server and this role: another one may take it.
+    const attempt = createHash('sha256')
+      .update(JSON.stringify([client.origin, client.namespace ?? '', mount, role_id]))
+      .update(identity)
+      .digest('base64');
+    if (refused.has(attempt)) throw verdictError('bad-credentials');
     try {
       const secretId =
         this.#settings.secret_id_wrapped === true ? await this.#unwrap(given, identity, deadline) : given;
       return await logIn(this.#transport, mount, { role_id, secret_id: secretId }, deadline, () => {
-        this.#refused = identity;
+        refused.add(attempt);
       });
     } catch (err) {
       if (err instanceof ServiceError) throw err;

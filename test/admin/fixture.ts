@@ -4,6 +4,7 @@ import { SignatureV4 } from '@smithy/signature-v4';
 import express, { type Express } from 'express';
 import request, { type Response } from 'supertest';
 import { kmsAdmin } from '../../src/admin/index.ts';
+import type { BucketAdministration } from '../../src/admin/buckets.ts';
 import type { AdminOptions } from '../../src/admin/types.ts';
 import type { Audit, AuditEntry, AuditFields } from '../../src/audit.ts';
 import { ServiceError } from '../../src/errors.ts';
@@ -56,7 +57,22 @@ export class FakeService implements ServiceControl {
   stop = (stop: StopRequest) => this.#call(this.applied, 'stop', stop);
   clearCache = (by: string) => this.#call({ dropped: 3 }, 'clearCache', by);
   close = () => Promise.resolve();
+
+  /** Of buckets, in the same list of calls. */
+  readonly buckets: BucketAdministration = {
+    list: () => this.#call([], 'buckets'),
+    adopt: (name, adoption) => this.#call({ name, record: RECORD }, 'adopt', name, adoption),
+    seal: (name) => this.#call({ name, record: RECORD }, 'seal', name),
+  };
 }
+
+const RECORD = {
+  bucketId: 'AAAAAAAAAAAAAAAAAAAAAA',
+  arnName: 'main',
+  target: { bucket: 'main', prefix: '' },
+  mode: 'encrypted-only',
+  createdAt: NOW.toISOString(),
+} as const;
 
 export interface Recorded {
   fields: AuditFields;
@@ -115,6 +131,7 @@ export function bench(identities: readonly Identity[], allows: AdminOptions['all
   const audit = new FakeAudit(service);
   const options: AdminOptions = {
     service,
+    buckets: service.buckets,
     audit,
     allows,
     identity: (id) => identities.find(({ accessKeyId }) => accessKeyId === id),

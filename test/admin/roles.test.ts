@@ -23,6 +23,8 @@ const MATRIX: Readonly<Record<string, string>> = {
   'kms:ServiceControl': 'AO',
   'kms:ClearCache': 'AO',
   'admin:ServerInfo': 'AOU',
+  'kms:ListBuckets': 'AU',
+  'kms:AdoptBucket': 'A',
   'kms:ListKeys': 'AU',
   'kms:DescribeKey': 'AU',
   'kms:GetKeyPolicy': 'AU',
@@ -44,6 +46,7 @@ const MATRIX: Readonly<Record<string, string>> = {
 const BODIES: Readonly<Record<string, string>> = {
   'POST /kms/stop': '{"reason":"x"}',
   'POST /kms/configure': '{}',
+  'POST /kms/buckets/:name/adopt': '{"mode":"mixed"}',
   'POST /kms/reconfigure': '{}',
 };
 
@@ -68,7 +71,7 @@ describe('every route by every role', () => {
     async (name, as, _, row, may) => {
       const { app, service, last } = bench(IDENTITIES, allows);
       const body = BODIES[name];
-      const path = row.path.replace(':id', 'main');
+      const path = row.path.replace(/:id|:name/, 'main');
       const answer = await send(app, { method: row.method, path, as, ...(body === undefined ? {} : { body }) });
       expect(answer.status).toBe(may ? (row.built ? 200 : 501) : 403);
       expect(service.calls).toHaveLength(may && row.built ? 1 : 0);

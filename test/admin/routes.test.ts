@@ -14,6 +14,9 @@ describe('the route table', () => {
       'GET /kms/status admin:ServerInfo service 4096 exempt',
       'GET /kms/config kms:Configure service 4096',
       'POST /kms/clear-cache kms:ClearCache service 4096',
+      'GET /kms/buckets kms:ListBuckets service 4096',
+      'POST /kms/buckets/:name/adopt kms:AdoptBucket bucket 4096',
+      'POST /kms/buckets/:name/seal kms:AdoptBucket bucket 4096',
       'GET /kms/keys kms:ListKeys key 4096',
       'POST /kms/keys kms:CreateKey key 4096',
       'GET /kms/keys/:id kms:DescribeKey key 4096',
@@ -57,6 +60,7 @@ describe('a path', () => {
   it('finds its rows, and the key that it names', () => {
     expect(found('/kms/stop')).toEqual(['POST /kms/stop']);
     expect(found('/kms/keys')).toEqual(['GET /kms/keys', 'POST /kms/keys']);
+    expect(found('/kms/buckets/my.bucket/seal')).toEqual(['POST /kms/buckets/:name/seal my.bucket']);
     expect(found('/kms/keys/my-key_1/rotate')).toEqual(['POST /kms/keys/:id/rotate my-key_1']);
   });
 
@@ -73,6 +77,9 @@ describe('a path', () => {
     '/kms/keys/%2e%2e',
     '/kms/keys/-x',
     '/kms/keys/a.b',
+    '/kms/buckets/../seal',
+    '/kms/buckets/a%2fb/seal',
+    '/kms/buckets/a/seal',
     `/kms/keys/${'a'.repeat(65)}`,
     '/kms/keys/a/rotate/b',
     '/kms/keys/a/unknown',

@@ -287,7 +287,10 @@ describe('ready-made roles', () => {
 
   it.each([
     ['KMSOperator', ['admin:serverinfo', 'kms:clearcache', 'kms:servicecontrol']],
-    ['KMSAuditor', ['admin:serverinfo', 'kms:describekey', 'kms:getkeypolicy', 'kms:listaliases', 'kms:listkeys']],
+    [
+      'KMSAuditor',
+      ['admin:serverinfo', 'kms:describekey', 'kms:getkeypolicy', 'kms:listaliases', 'kms:listbuckets', 'kms:listkeys'],
+    ],
   ])('%s has exactly its rights', (role, expected) => expect(rights(role).sort()).toEqual(expected));
 
   it('of S3 have no right on keys', () => {

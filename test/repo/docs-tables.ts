@@ -57,7 +57,13 @@ export function routesTable(): Table {
   return ROUTES.map(({ method, path, action, resource, maxBody, built, exempt }) => [
     `${method} \`${path}\``,
     `\`${action}\``,
-    resource === 'service' ? '`service`' : path.includes(':id') ? '`key/<id>`' : '`key/*`',
+    resource === 'bucket'
+      ? '`bucket`'
+      : resource === 'service'
+        ? '`service`'
+        : path.includes(':id')
+          ? '`key/<id>`'
+          : '`key/*`',
     `${maxBody}`,
     exempt ? 'exempt' : 'required',
     built ? 'yes' : '501',

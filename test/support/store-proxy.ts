@@ -85,7 +85,8 @@ function relay(answer: IncomingMessage, res: ServerResponse, call: StoreCall, li
   answer.on('end', () => {
     const { statusCode: status = 502, headers } = answer;
     const told = lie(call, { status, headers, body: Buffer.concat(chunks) });
-    res.writeHead(told.status, told.headers);
+    // A lie about the length must not leave the connection waiting for the rest.
+    res.writeHead(told.status, { ...told.headers, connection: 'close' });
     res.end(told.body);
   });
 }

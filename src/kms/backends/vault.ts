@@ -6,7 +6,7 @@ import { Session } from '../../vault/auth.ts';
 import { Breaker, type Chance } from '../../vault/breaker.ts';
 import { VaultCalls } from '../../vault/calls.ts';
 import { VaultClient } from '../../vault/client.ts';
-import { loginMethod, type AuthSettings } from '../../vault/login.ts';
+import { loginMethod, RefusedSecrets, type AuthSettings } from '../../vault/login.ts';
 import { Transit, wrappedVersion } from '../../vault/transit.ts';
 import type { VaultConfig } from '../config-schema.ts';
 import { KEY_ID, type BackendKey, type KmsBackend } from '../ports.ts';
@@ -17,6 +17,8 @@ export interface VaultBackendDeps {
   readonly chance?: Chance;
   /** A credential for create, rotate and list. Without it they depend on what the service's own token may do. */
   readonly adminAuth?: AuthSettings;
+  /** Shared by the backends of one process, so that a SecretID which was refused is not sent again by the next. */
+  readonly refused?: RefusedSecrets;
 }
 
 /** A key's record may change (exportable can be switched on), so that its fitness is asked for again. */
@@ -32,8 +34,9 @@ export async function openVaultBackend(config: VaultConfig, deps: VaultBackendDe
   const breaker = new Breaker(chance);
   const attempts = new Attempts(config.retry_attempts, breaker, chance);
   const timeoutMs = config.timeout_seconds * 1000;
+  const refused = deps.refused ?? new RefusedSecrets();
   const connect = (settings: AuthSettings) => {
-    const transport = { client, attempts };
+    const transport = { client, attempts, refused };
     const session = new Session({ transport, method: loginMethod(settings, transport), chance, timeoutMs });
     return { session, calls: new VaultCalls({ client, attempts, session, chance, timeoutMs }) };
   };
