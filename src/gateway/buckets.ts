@@ -9,9 +9,10 @@ import {
 } from '../s3/buckets.ts';
 import type { CreateBucket, DeleteBucket, GetBucketLocation, HeadBucket, ListBuckets } from '../s3/operation.ts';
 import { parseXml } from '../s3/xml.ts';
-import { ANSWER_LIMIT, callStore, smallBody, XML } from './calls.ts';
+import { ANSWER_LIMIT, callStore, smallBody } from './calls.ts';
 import type { Exchange, Reply } from './exchange.ts';
 import { storeError } from './store-errors.ts';
+import { XML } from './xml-body.ts';
 
 const CREATE_BODY_LIMIT = 64 * 1024;
 

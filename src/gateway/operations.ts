@@ -2,6 +2,8 @@ import type { BucketRecord } from '../control/buckets.ts';
 import { ServiceError } from '../errors.ts';
 import type { Operation } from '../s3/operation.ts';
 import { createBucket, deleteBucket, getBucketLocation, headBucket, isEmpty, listBuckets } from './buckets.ts';
+import { completeMultipartUpload } from './complete-upload.ts';
+import { createMultipartUpload } from './create-upload.ts';
 import { deleteObject, deleteObjects } from './delete.ts';
 import { deleteBucketEncryption, getBucketEncryption, putBucketEncryption } from './encryption.ts';
 import type { BucketExchange, Exchange, Reply } from './exchange.ts';
@@ -9,7 +11,9 @@ import { forward } from './forward.ts';
 import { getObject, headObject } from './get.ts';
 import { frozen } from './keys.ts';
 import { list } from './list.ts';
+import { abortMultipartUpload, listMultipartUploads, listParts } from './list-uploads.ts';
 import { putObject } from './put.ts';
+import { uploadPart } from './upload-part.ts';
 
 type Of<K extends Operation['kind']> = Extract<Operation, { kind: K }>;
 
@@ -37,6 +41,12 @@ const bound: { readonly [K in Exclude<Operation['kind'], Unbound>]: (x: BucketEx
   HeadObject: headObject,
   DeleteObject: deleteObject,
   DeleteObjects: deleteObjects,
+  CreateMultipartUpload: createMultipartUpload,
+  UploadPart: uploadPart,
+  CompleteMultipartUpload: completeMultipartUpload,
+  AbortMultipartUpload: abortMultipartUpload,
+  ListParts: listParts,
+  ListMultipartUploads: listMultipartUploads,
   Forward: forward,
 };
 

@@ -18,6 +18,7 @@ const RELAYED: ReadonlySet<string> = new Set<ErrorCode>([
   'MethodNotAllowed',
   'NoSuchBucket',
   'NoSuchKey',
+  'NoSuchUpload',
   'NoSuchVersion',
   'NotImplemented',
   'OperationAborted',
