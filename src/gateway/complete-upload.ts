@@ -7,7 +7,7 @@ import type { Checksum } from '../sse/format.ts';
 import { listDigest } from '../sse/upload-record.ts';
 import { collectBody } from './body.ts';
 import { checksumText } from './checksum.ts';
-import { writeConditions } from './conditions.ts';
+import { completeConditions } from './conditions.ts';
 import type { BucketExchange, Reply } from './exchange.ts';
 import { placeOf } from './keys.ts';
 import { partsChecksum, requireStatedChecksum } from './parts-checksum.ts';
@@ -16,8 +16,11 @@ import { keepAlive } from './slow-reply.ts';
 import { sseAnswer } from './sse.ts';
 import { completeAtStore, readBack, sendTail, type Completed } from './store-complete.ts';
 import { sealTail } from './tail.ts';
-import type { Upload } from './uploads.ts';
+import { pause, type Upload } from './uploads.ts';
 import { XML } from './xml-body.ts';
+
+/** Pauses before a Complete that met another one is tried again. */
+const RACE_MS = [100, 300, 900] as const;
 
 type Completing = BucketExchange<CompleteMultipartUpload>;
 
@@ -63,12 +66,21 @@ async function completeOpen(x: Completing, upload: Upload, listed: readonly List
     if (envelope.mode !== 'SSE-C' || keys.frozen()) keys.assertRunning(epoch);
   };
   assertRunning();
-  const conditions = writeConditions(x.caller.request.headers, store.traits);
-  const chosen = await choose(x, upload, listed);
+  const conditions = completeConditions(x.caller.request.headers, store.traits);
+  let chosen = await choose(x, upload, listed);
   const checksum = partsChecksum(record.checksum, chosen.parts);
   requireStatedChecksum(x.caller.request.headers, record.checksum, checksum, chosen.parts.length);
   const tail = sealTail(x.rooms.envelopeKeys, upload, chosen.parts, checksum);
-  const completed = await commit(x, upload, { chosen, tail, conditions, assertRunning });
+  let outcome = await commit(x, upload, { chosen, tail, conditions, assertRunning });
+  for (const ms of RACE_MS) {
+    if (!(outcome instanceof ServiceError)) break;
+    // Not all at the same time again.
+    await pause(ms * (1 + Math.random()));
+    chosen = await choose(x, upload, listed);
+    outcome = await commit(x, upload, { chosen, tail, conditions, assertRunning });
+  }
+  if (outcome instanceof ServiceError) throw outcome;
+  const completed = outcome;
   await finish(x, upload, listed, completed);
   return answer(x, completed, upload, checksumOf(checksum, chosen));
 }
@@ -80,25 +92,35 @@ interface Commit {
   readonly assertRunning: () => void;
 }
 
-/** The last part, the store's Complete, and a look at what it made of it. */
-async function commit(x: Completing, upload: Upload, work: Commit): Promise<Completed> {
+/**
+ * The last part, the store's Complete, and a look at what it made of it. An error is returned where it may pass: another
+ * Complete of the same list, at the same time, sends its last part too, or holds a lock (radosgw answers 500).
+ */
+async function commit(x: Completing, upload: Upload, work: Commit): Promise<Completed | ServiceError> {
   const { chosen, tail, conditions, assertRunning } = work;
   let told: Completed | undefined;
+  let failure = new ServiceError('NoSuchUpload');
   if (!chosen.gone) {
     try {
       const last = await sendTail(x, upload, chosen.aside, tail);
       assertRunning();
       told = await completeAtStore(x, [...chosen.stored, last], conditions);
     } catch (err) {
-      // Another Complete was first, or an earlier one whose answer was lost: what lies under the key tells.
-      if (!(err instanceof ServiceError && err.code === 'NoSuchUpload')) throw err;
+      // Whoever was first, and whatever became of the answer: what lies under the key tells.
+      if (!(err instanceof ServiceError && mayHavePassed(err))) throw err;
+      failure = err;
     }
   }
   const found = await readBack(x, upload, tail, told?.versionId);
   if (found.state === 'ours') return { etag: told?.etag || found.etag, versionId: told?.versionId || found.versionId };
+  if (told === undefined && failure.code !== 'NoSuchUpload') return failure;
   if (told === undefined || found.state === 'other-list') throw new ServiceError('NoSuchUpload');
   // Somebody has written over it since. It was there.
   return told;
+}
+
+function mayHavePassed(err: ServiceError): boolean {
+  return err.code === 'NoSuchUpload' || err.code === 'InvalidPart' || /^store-(?:5|unreachable)/.test(err.reason);
 }
 
 /** The upload is over. A record that cannot be removed now harms nobody, and an acknowledged object stays one. */

@@ -28,9 +28,7 @@ export async function listParts(x: BucketExchange<ListParts>): Promise<Reply> {
 
 function shown({ partNumber, time, etag, length, checksum }: KnownPart): ShownPart {
   const told =
-    checksum === undefined
-      ? undefined
-      : { algorithm: checksum.algorithm, text: checksum.value.toString('base64') };
+    checksum === undefined ? undefined : { algorithm: checksum.algorithm, text: checksum.value.toString('base64') };
   return { partNumber, lastModified: new Date(time).toISOString(), etag, size: length, checksum: told };
 }
 

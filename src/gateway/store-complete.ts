@@ -146,12 +146,7 @@ export type Found =
   | { readonly state: 'superseded' };
 
 /** What lies under the key after Complete: manifest, recovery copy and footer must be the very bytes that were sent. */
-export async function readBack(
-  x: Completing,
-  upload: Upload,
-  tail: readonly Buffer[],
-  versionId = '',
-): Promise<Found> {
+export async function readBack(x: Completing, upload: Upload, tail: readonly Buffer[], versionId = ''): Promise<Found> {
   const expected = Buffer.concat(tail.slice(1));
   const query: StoreRequest['query'] = versionId === '' ? [] : [['versionId', versionId]];
   const headers = { range: `bytes=-${expected.length}` };

@@ -154,10 +154,12 @@ export function namedAlgorithm(name: string): ChecksumAlgorithm {
 }
 
 /** A checksum header of a request whose body it does not speak of (CompleteMultipartUpload: the whole object's). */
-export function statedChecksum(headers: Readonly<Record<string, string>>): {
-  readonly algorithm: ChecksumAlgorithm;
-  readonly text: string;
-} | undefined {
+export function statedChecksum(headers: Readonly<Record<string, string>>):
+  | {
+      readonly algorithm: ChecksumAlgorithm;
+      readonly text: string;
+    }
+  | undefined {
   const [name, ...others] = Object.keys(headers).filter((key) => key.startsWith(PREFIX) && !SETTINGS.has(key));
   if (name === undefined) return undefined;
   if (others.length > 0) throw severalChecksums();

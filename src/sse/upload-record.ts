@@ -114,7 +114,9 @@ export function decodeUploadRecord(bytes: Buffer, hash: Buffer, keys: EnvelopeKe
 
 function readUploadChecksum(algorithmCode: number, typeCode: number): UploadChecksum | undefined {
   if (algorithmCode === 0 && typeCode === 0) return undefined;
-  const algorithm = (Object.keys(CHECKSUM) as ChecksumAlgorithm[]).find((name) => CHECKSUM[name].code === algorithmCode);
+  const algorithm = (Object.keys(CHECKSUM) as ChecksumAlgorithm[]).find(
+    (name) => CHECKSUM[name].code === algorithmCode,
+  );
   const type = (Object.keys(CHECKSUM_TYPE) as ChecksumType[]).find((name) => CHECKSUM_TYPE[name] === typeCode);
   if (algorithm === undefined || type === undefined) throw malformed();
   return { algorithm, type };

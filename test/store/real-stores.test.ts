@@ -14,7 +14,9 @@ const KNOWN: Readonly<Record<string, StoreTraits>> = {
   devstore: traitsOf(() => true),
   versitygw: traitsOf(({ name }) => name !== 'refusesShortBody' && name !== 'keepsSlashBody'),
   seaweedfs: traitsOf(({ name }) => name !== 'keepsSlashBody' && name !== 'keepsSlashMetadata'),
-  radosgw: traitsOf(({ name }) => name !== 'acceptsTrailers' && name !== 'putIfMatch' && name !== 'deleteIfMatch'),
+  radosgw: traitsOf(
+    ({ name }) => !['acceptsTrailers', 'putIfMatch', 'completeIfNoneMatch', 'deleteIfMatch'].includes(name),
+  ),
 };
 
 const closing: StoreClient[] = [];
