@@ -56,3 +56,11 @@ export function release(buffer: Buffer): void {
   if (buffer.byteLength === 0 || memory.byteLength !== buffer.byteLength) return;
   memory.transfer?.(0);
 }
+
+/**
+ * `release` when the current callback has returned: for a chunk that its source (undici's parser, a socket) may look at
+ * once more when its listener is done. An emptied chunk throws there.
+ */
+export function releaseSoon(buffer: Buffer): void {
+  if (releasing) process.nextTick(release, buffer);
+}

@@ -21,6 +21,8 @@ export interface Deployment {
   readonly ready: Promise<void>;
   /** What a router cannot do for its server: docs/ARCHITECTURE.md, "As a middleware". */
   attach(server: Server): void;
+  /** Of a listener's certificate, for the metrics. */
+  certificateDaysLeft(listener: 'data' | 'admin', days: number): void;
   /** Health says "not ready" from now on; requests go on. */
   drain(): void;
   close(): Promise<void>;
@@ -40,6 +42,7 @@ export function createDeployment(config: Config, log: Log): Deployment {
     health: site.healthRouter(),
     ready: site.ready,
     attach: (server) => site.attach(server),
+    certificateDaysLeft: (listener, days) => site.certificateDaysLeft(listener, days),
     drain: () => site.drain(),
     close: () => site.close(),
   };
@@ -70,8 +73,12 @@ class Site {
   dataRouter(): Router {
     const router = Router({ caseSensitive: true, strict: true });
     router.use((req, res) => {
-      if (this.#gateway === undefined) unavailable(res);
-      else return this.#gateway.serve(req, res, req.originalUrl, req.baseUrl);
+      if (this.#gateway === undefined) {
+        unavailable(res);
+        return;
+      }
+      this.#metrics.inFlight(1);
+      return this.#gateway.serve(req, res, req.originalUrl, req.baseUrl).finally(() => this.#metrics.inFlight(-1));
     });
     return router;
   }
@@ -79,7 +86,7 @@ class Site {
   adminRouter(): Router {
     const router = Router({ caseSensitive: true, strict: true });
     router.use((req, res, next) => {
-      if (this.#admin === undefined) unavailable(res);
+      if (this.#admin === undefined) unavailable(res, 'json');
       else this.#admin(req, res, next);
     });
     return router;
@@ -100,6 +107,10 @@ class Site {
   attach(server: Server): void {
     this.#servers.push(server);
     this.#gateway?.attach(server);
+  }
+
+  certificateDaysLeft(listener: 'data' | 'admin', days: number): void {
+    this.#metrics.certificateDaysLeft(listener, days);
   }
 
   drain(): void {
@@ -148,7 +159,9 @@ class Site {
     });
   }
 
-  #observe({ requestId, operation, status, code, reason, mode, seconds }: Outcome): void {
+  #observe({ requestId, operation, status, code, reason, mode, seconds, received, sent }: Outcome): void {
+    this.#metrics.bytesIn(received);
+    this.#metrics.bytesOut(sent);
     const denied = status === 401 || status === 403;
     this.#metrics.request(operation, mode, status < 400 ? 'success' : denied ? 'denied' : 'failed', seconds);
     if (denied) this.#metrics.authFailure('data', code ?? 'AccessDenied');
@@ -172,10 +185,13 @@ class Site {
 }
 
 /** Before the rooms are open there is no key to use and no record to write. */
-function unavailable(res: ServerResponse): void {
+function unavailable(res: ServerResponse, form: 'xml' | 'json' = 'xml'): void {
   const { status, message } = ERRORS.ServiceUnavailable;
-  res.writeHead(status, { 'retry-after': '1', 'content-type': 'application/xml', connection: 'close' });
-  res.end(
-    `<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>ServiceUnavailable</Code><Message>${message}</Message></Error>`,
-  );
+  const code = 'ServiceUnavailable';
+  const bodies = {
+    xml: `<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>${code}</Code><Message>${message}</Message></Error>`,
+    json: `${JSON.stringify({ error: { code, message } })}\n`,
+  };
+  res.writeHead(status, { 'retry-after': '1', 'content-type': `application/${form}`, connection: 'close' });
+  res.end(bodies[form]);
 }

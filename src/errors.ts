@@ -53,8 +53,7 @@ export const ERRORS = {
   MalformedPolicy: { status: 400, message: 'The policy is not valid.' },
   MalformedTrailerError: {
     status: 400,
-    message:
-      'The request contained trailing data that was not well-formed or did not conform to our published schema.',
+    message: 'The request contained trailing data that was not well-formed or did not conform to our published schema.',
   },
   MalformedXML: {
     status: 400,

@@ -3,5 +3,5 @@
  * The stand-alone server (`server.ts`, `cli.ts`) is one application made of the same parts.
  */
 export { s3Encryption, kmsAdmin, type S3Encryption } from './middleware.ts';
-export { parseConfig, loadConfig, ConfigError, type Config } from './config.ts';
-export { ServiceError, ERRORS, type ErrorCode } from './errors.ts';
+export { ConfigError } from './config.ts';
+export { createLog, type Log, type LogLevel } from './log.ts';

@@ -12,7 +12,7 @@ export type RequestOutcome = 'success' | 'denied' | 'failed';
 export interface Metrics {
   /** One request has ended. `seconds` is from its head to the end of its answer. */
   request(operation: string, mode: EncryptionMode, outcome: RequestOutcome, seconds: number): void;
-  /** Payload bytes, from clients and to clients. */
+  /** Bytes of bodies from clients, and of answers to clients. */
   bytesIn(count: number): void;
   bytesOut(count: number): void;
   /** A request has begun (+1) or ended (-1). */
@@ -65,8 +65,8 @@ function trafficMetrics(registry: Registry): TrafficMetrics {
     buckets: REQUEST_SECONDS,
     registers,
   });
-  const bytesIn = counter('bytes_in_total', 'Payload bytes received from clients.');
-  const bytesOut = counter('bytes_out_total', 'Payload bytes sent to clients.');
+  const bytesIn = counter('bytes_in_total', 'Bytes of request bodies received from clients, framing included.');
+  const bytesOut = counter('bytes_out_total', 'Bytes of answers sent to clients, heads included.');
   const inFlight = new Gauge({ name: 's3sse_requests_in_flight', help: 'Requests being served now.', registers });
   const authFailures = counter('auth_failures_total', 'Requests refused for their signature or their rights.', [
     'plane',

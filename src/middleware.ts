@@ -1,6 +1,6 @@
 import type { Server } from 'node:http';
 import type { Router } from 'express';
-import { parseConfig } from './config.ts';
+import { loadConfig, parseConfig } from './config.ts';
 import { createDeployment, type Deployment } from './deployment.ts';
 import { createLog, type Log } from './log.ts';
 
@@ -17,12 +17,14 @@ export interface S3Encryption extends Router {
 const deployments = new WeakMap<S3Encryption, Deployment>();
 
 /**
- * The middleware: mount it anywhere, before any body parser. `options` is the configuration of docs/CONFIGURATION.md as
- * a value; it is validated, copied and frozen, and ConfigError names each field that is wrong. Its listener sections
- * (`host`, `port`, `tls`) are the host application's business and are not used.
+ * The middleware: mount it anywhere, before any body parser. `options` is the configuration of docs/CONFIGURATION.md: the
+ * path of its file, or its contents as a value (relative paths are then the process's). It is validated, copied and
+ * frozen, and ConfigError names each field that is wrong. Its listener sections (`host`, `port`, `tls`) are the host
+ * application's business and are not used.
  */
 export function s3Encryption(options: unknown, log: Log = createLog('warn')): S3Encryption {
-  const deployment = createDeployment(parseConfig(options), log);
+  const config = typeof options === 'string' ? loadConfig(options) : parseConfig(options);
+  const deployment = createDeployment(config, log);
   const { data, ready } = deployment;
   const encryption = Object.assign(data, {
     ready,

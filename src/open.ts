@@ -21,6 +21,7 @@ import type { KmsMetrics, ServiceControl } from './kms/ports.ts';
 import { openKeyService, type OpenKeyService } from './kms/service.ts';
 import { Seed } from './kms/seed.ts';
 import type { Log } from './log.ts';
+import { measuredBackend } from './measured-backend.ts';
 import type { Metrics } from './metrics.ts';
 import { createStoreClient } from './store/client.ts';
 import type { StoreClient, StoreTraits } from './store/port.ts';
@@ -191,11 +192,14 @@ function openKeys(config: Config, control: ControlStore, metrics: Metrics, log: 
   const refused = new RefusedSecrets();
   return openKeyService({
     control,
-    backends: { local: openLocalBackend, vault: (section) => openVaultBackend(section, { refused }) },
+    backends: {
+      local: async (section, deps) => measuredBackend(await openLocalBackend(section, deps), metrics),
+      vault: async (section) => measuredBackend(await openVaultBackend(section, { refused }), metrics),
+    },
     clock: Date.now,
     markerFile: config.control.markerFile,
     metrics: kmsMetrics(metrics),
-    log: (event) => log.info(event),
+    log: (event, fields) => log.info(event, fields),
     region: config.data.region,
     account: ACCOUNT,
     comeUpMs: KMS_WAIT_MS,

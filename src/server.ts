@@ -1,10 +1,10 @@
-import { readFileSync } from 'node:fs';
 import type { Server } from 'node:http';
-import type { ServerOptions } from 'node:https';
+import { Server as TlsServer } from 'node:tls';
 import type { AddressInfo } from 'node:net';
 import express from 'express';
+import { followCertificate, readCertificate, TLS, type Certificate } from './certificate.ts';
 import type { Config } from './config.ts';
-import { createDeployment } from './deployment.ts';
+import { createDeployment, type Deployment } from './deployment.ts';
 import { createListener } from './listener.ts';
 import { createLog, type Log } from './log.ts';
 
@@ -18,17 +18,29 @@ export interface RunningServer {
   close(graceMs?: number): Promise<void>;
 }
 
+/** How often the files of the listeners' certificates are looked at. */
+const CERTIFICATE_MS = 10_000;
+
 /** The stand-alone server: an Express application of the deployment's routers, on a data and an admin listener. */
-export async function startServer(config: Config, log: Log = createLog(config.log.level)): Promise<RunningServer> {
+export async function startServer(
+  config: Config,
+  log: Log = createLog(config.log.level),
+  certificateMs = CERTIFICATE_MS,
+): Promise<RunningServer> {
+  const certificates = { data: certificateOf(config.data), admin: certificateOf(config.admin) };
   const deployment = createDeployment(config, log);
   const data = express().disable('x-powered-by').disable('etag').use(deployment.data);
   const admin = express().disable('x-powered-by').disable('etag').use(deployment.health).use(deployment.admin);
   admin.use((_req, res) => void res.status(404).end());
-  const dataServer = createListener(data, tlsOf(config.data.tls));
-  const adminServer = createListener(admin, tlsOf(config.admin.tls));
+  const dataServer = createListener(data, tlsOf(certificates.data));
+  const adminServer = createListener(admin, tlsOf(certificates.admin));
   deployment.attach(dataServer);
+  const follow = (server: Server, listener: 'data' | 'admin') =>
+    follower(server, certificates[listener], { config, listener, deployment, log, everyMs: certificateMs });
+  const followers = [follow(dataServer, 'data'), follow(adminServer, 'admin')];
   const close = async (graceMs = 10_000): Promise<void> => {
     deployment.drain();
+    for (const end of followers) end();
     await Promise.all([closeListener(dataServer, graceMs), closeListener(adminServer, graceMs)]);
     await deployment.close();
   };
@@ -44,9 +56,28 @@ export async function startServer(config: Config, log: Log = createLog(config.lo
   }
 }
 
-function tlsOf(tls: Config['data']['tls']): ServerOptions | undefined {
-  if (tls === undefined) return undefined;
-  return { cert: readFileSync(tls.certFile), key: readFileSync(tls.keyFile), minVersion: 'TLSv1.2' };
+function certificateOf({ tls }: Config['data'] | Config['admin']): Certificate | undefined {
+  return tls === undefined ? undefined : readCertificate(tls);
+}
+
+function tlsOf(certificate: Certificate | undefined) {
+  return certificate === undefined ? undefined : { cert: certificate.cert, key: certificate.key, ...TLS };
+}
+
+interface Follow {
+  readonly config: Config;
+  readonly listener: 'data' | 'admin';
+  readonly deployment: Deployment;
+  readonly log: Log;
+  readonly everyMs: number;
+}
+
+function follower(server: Server, certificate: Certificate | undefined, follow: Follow): () => void {
+  const { config, listener, deployment, log, everyMs } = follow;
+  const files = config[listener].tls;
+  if (certificate === undefined || files === undefined || !(server instanceof TlsServer)) return () => undefined;
+  const report = (days: number): void => deployment.certificateDaysLeft(listener, days);
+  return followCertificate(server, certificate, { files, log, listener, report, everyMs });
 }
 
 async function listen(server: Server, place: Config['data'] | Config['admin']): Promise<string> {

@@ -11,6 +11,7 @@ import { openStorePlace } from '../open.ts';
 import { probeTraits } from '../store/probe.ts';
 import { ensureSystemBucket, readRealmMarker } from '../store/system-bucket.ts';
 import { CAREFUL_TRAITS, TRAITS } from '../store/traits.ts';
+import { trust } from './admin-call.ts';
 import { CommandError, say, text, type Arguments, type Command } from './command.ts';
 
 export const doctor: Command = {
@@ -86,5 +87,6 @@ function dataClient(config: Config, name: string | undefined): S3Client {
     region,
     forcePathStyle: true,
     credentials: { accessKeyId: identity.accessKeyId, secretAccessKey },
+    ...(tls === undefined ? {} : { requestHandler: { httpsAgent: trust(tls.certFile) } }),
   });
 }

@@ -1,8 +1,5 @@
-import { createHash, createHmac } from 'node:crypto';
-import { SignatureV4 } from '@smithy/signature-v4';
-import { Agent, request } from 'undici';
 import { readFileSync } from 'node:fs';
-import { loadConfig, readSecret } from '../config.ts';
+import { ADMIN_OPTIONS, callAdmin } from './admin-call.ts';
 import { CommandError, say, text, type Arguments, type Command } from './command.ts';
 
 const ROUTES: Readonly<Record<string, readonly [method: 'GET' | 'POST', path: string]>> = {
@@ -24,9 +21,7 @@ export const kms: Command = {
     ['kms configure|reconfigure --file FILE', 'send a configuration (docs/ADMIN.md); a failing one changes nothing'],
   ],
   options: {
-    config: { type: 'string' },
-    identity: { type: 'string' },
-    endpoint: { type: 'string' },
+    ...ADMIN_OPTIONS,
     reason: { type: 'string' },
     file: { type: 'string' },
     abort: { type: 'boolean' },
@@ -36,7 +31,7 @@ export const kms: Command = {
     const [verb = ''] = args.positionals;
     const route = Object.hasOwn(ROUTES, verb) ? ROUTES[verb] : undefined;
     if (route === undefined) throw new CommandError(`usage: kms ${Object.keys(ROUTES).join('|')}`);
-    const { status, body } = await call(args, route[0], route[1], bodyOf(verb, args));
+    const { status, body } = await callAdmin(args, route[0], route[1], bodyOf(verb, args));
     say(body.trimEnd());
     return status < 300 ? 0 : 1;
   },
@@ -53,68 +48,4 @@ function bodyOf(verb: string, args: Arguments): string {
   const file = text(args, 'file');
   if (file === undefined) throw new CommandError(`kms ${verb} needs --file`);
   return readFileSync(file, 'utf8');
-}
-
-/** Signs with the first admin identity of the configuration, or the one that is named. */
-async function call(args: Arguments, method: string, path: string, body: string): Promise<Answer> {
-  const config = loadConfig(text(args, 'config'));
-  const name = text(args, 'identity');
-  const identity = config.identities.find((one) => one.plane !== 'data' && (name === undefined || one.name === name));
-  if (identity === undefined) throw new CommandError('the configuration names no such admin identity');
-  const scheme = config.admin.tls === undefined ? 'http' : 'https';
-  const url = new URL(path, text(args, 'endpoint') ?? `${scheme}://${config.admin.host}:${config.admin.port}`);
-  const secret = readSecret(identity.secret);
-  const signer = new SignatureV4({
-    service: 'execute-api',
-    region: config.data.region,
-    credentials: { accessKeyId: identity.accessKeyId, secretAccessKey: secret.toString('utf8').trimEnd() },
-    sha256: Sha256,
-  });
-  secret.fill(0);
-  const signed = await signer.sign({
-    method,
-    protocol: url.protocol,
-    hostname: url.hostname,
-    port: Number(url.port),
-    path,
-    query: {},
-    headers: { host: url.host, 'content-type': 'application/json' },
-    body,
-  });
-  const tls = config.admin.tls;
-  // The operator's own certificate, as the configuration names it: no public authority has to know it.
-  const dispatcher = new Agent(tls === undefined ? {} : { connect: { ca: readFileSync(tls.certFile) } });
-  try {
-    const answer = await request(url, {
-      method: method as 'GET',
-      headers: signed.headers,
-      body: body === '' ? null : body,
-      dispatcher,
-    });
-    return { status: answer.statusCode, body: await answer.body.text() };
-  } finally {
-    await dispatcher.close();
-  }
-}
-
-interface Answer {
-  readonly status: number;
-  readonly body: string;
-}
-
-/** The hash that the signer wants, over node:crypto. */
-class Sha256 {
-  readonly #hash;
-
-  constructor(secret?: string | ArrayBuffer | ArrayBufferView) {
-    this.#hash = secret === undefined ? createHash('sha256') : createHmac('sha256', secret as string);
-  }
-
-  update(data: Uint8Array): void {
-    this.#hash.update(data);
-  }
-
-  digest(): Promise<Uint8Array> {
-    return Promise.resolve(this.#hash.digest());
-  }
 }

@@ -170,7 +170,10 @@ function audit(path: Path) {
 function development() {
   return strict({
     allowInsecureSseC: z.boolean().default(false).describe('Takes SSE-C keys over plain HTTP.'),
-    skipTlsVerify: z.boolean().default(false).describe('Does not verify the certificates of the store and of the KMS.'),
+    skipTlsVerify: z
+      .boolean()
+      .default(false)
+      .describe('Lets the key service take `skip_tls_verify` and plain HTTP towards the KMS.'),
   });
 }
 

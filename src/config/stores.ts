@@ -24,6 +24,7 @@ function traits() {
     deleteIfMatch: trait('Honours If-Match on DELETE.'),
     keepsSlashBody: trait('Keeps a body under a key that ends in `/`.'),
     keepsSlashMetadata: trait('Keeps user metadata under a key that ends in `/`.'),
+    keepsPathsApart: trait('Takes `a//b`, `/a`, `./a` and `b/../a` for other keys than `a/b` and `a`.'),
   });
 }
 

@@ -13,6 +13,12 @@ const SSE = 'x-amz-server-side-encryption';
  */
 export function authorize(x: Exchange): void {
   if (x.op.kind === 'DeleteObjects') return;
+  if ('key' in x.op && mayMeanAnother(x, x.op.key)) {
+    throw new ServiceError('NotImplemented', {
+      message: 'The store behind takes this key for another one: it has an empty, "." or ".." segment.',
+      reason: 'key-trait',
+    });
+  }
   const resource = resourceOf(x.op);
   const conditions = conditionsOf(x);
   for (const action of actionsOf(x.op, x.caller.request.headers)) demand(x, action, resource, conditions);
@@ -20,9 +26,19 @@ export function authorize(x: Exchange): void {
 
 /** One object of a DeleteObjects body. */
 export function mayDelete(x: Exchange, bucket: string, key: string, versionId: string | undefined): boolean {
+  if (mayMeanAnother(x, key)) return false;
   const conditions = conditionsOf(x);
   const actions = deleteActions(versionId, x.caller.request.headers);
   return actions.every((action) => allowed(x, action, `arn:aws:s3:::${bucket}/${key}`, conditions));
+}
+
+/**
+ * Where keys are paths, `mine/../yours` is allowed by a policy on `mine/*`, is missed by a Deny on `yours`, and writes
+ * or deletes `yours`. (Reading it is an integrity error: the envelope knows its name.) The slash at the end is no such
+ * segment: the traits of slashes rule it.
+ */
+function mayMeanAnother(x: Exchange, key: string): boolean {
+  return !x.rooms.store.traits.keepsPathsApart && /^\/|\/\/|(?:^|\/)\.{1,2}(?:\/|$)/.test(key);
 }
 
 /** The use of a KMS key (kms:GenerateDataKey, kms:Decrypt), beside the right on the object. */

@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http';
+import { releaseSoon } from '../bytes.ts';
 import { ServiceError } from '../errors.ts';
 import type { PayloadReader } from '../sigv4/types.ts';
 
@@ -6,6 +7,8 @@ import type { PayloadReader } from '../sigv4/types.ts';
 export interface PayloadSink {
   write(payload: Buffer): boolean;
   drained(): Promise<void>;
+  /** Promises that `write` keeps nothing of a payload, which may then be freed. */
+  readonly keepsNothing?: boolean;
 }
 
 /**
@@ -35,6 +38,7 @@ export function pumpBody(
     };
     const emit = (payload: Buffer): void => {
       if (!sink.write(payload)) flowing = false;
+      if (sink.keepsNothing === true && isSoleReader(req)) releaseSoon(payload);
     };
     const onData = (chunk: Buffer): void => {
       try {
@@ -62,10 +66,20 @@ export function pumpBody(
       onEnded();
       return;
     }
+    // Gone while a key was fetched: its events have passed, and nothing would ever settle this.
+    if (req.destroyed) {
+      onClose();
+      return;
+    }
     // A client that stands still sends no bytes in which an end could be noticed.
     ended?.addEventListener('abort', onEnded, { once: true });
     req.on('data', onData).on('end', onEnd).on('close', onClose).on('error', onClose);
   });
+}
+
+/** Somebody else's listener (the host's application) may have kept the chunk. */
+function isSoleReader(req: IncomingMessage): boolean {
+  return req.listenerCount('data') === 1 && req.socket.listenerCount('data') <= 1;
 }
 
 /** A small body, whole. Throws MaxMessageLengthExceeded above `limit` bytes. */

@@ -56,6 +56,8 @@ export async function createBucket(x: Exchange<CreateBucket>): Promise<Reply> {
   const response = await callStore(x, { method: 'PUT', bucket: x.op.bucket, headers, body });
   if (response.status !== 200) throw await storeError(response, 'NoSuchBucket');
   response.discard();
+  // Some stores answer 200 for a bucket that is there already: it is adopted like any other, or not at all.
+  if (!(await isEmpty(x, x.op.bucket))) throw notAdopted(x.op.bucket);
   await buckets.create(x.op.bucket, { target: { bucket: x.op.bucket, prefix: '' }, mode: 'encrypted-only' });
   return { status: 200, headers: { location: `/${x.op.bucket}` } };
 }
@@ -74,6 +76,13 @@ export async function getBucketLocation(x: Exchange<GetBucketLocation>): Promise
 export async function deleteBucket(x: Exchange<DeleteBucket>): Promise<Reply> {
   const record = await x.rooms.buckets.get(x.op.bucket);
   const bucket = record?.target.bucket ?? x.op.bucket;
+  // It is not this client's alone: others are mapped into it.
+  if (record !== undefined && record.target.prefix !== '') {
+    throw new ServiceError('NotImplemented', {
+      message: 'The bucket is a part of a bucket at the store, which is not deleted from here.',
+      reason: 'mapped-bucket-setting',
+    });
+  }
   if (!(await isEmpty(x, bucket))) throw new ServiceError('BucketNotEmpty');
   const response = await callStore(x, { method: 'DELETE', bucket });
   if (response.status !== 204 && response.status !== 200) throw await storeError(response, 'NoSuchBucket');
@@ -93,6 +102,13 @@ async function exists(x: Exchange, name: string): Promise<void> {
   const response = await callStore(x, { method: 'HEAD', bucket: record?.target.bucket ?? name });
   if (response.status !== 200) throw await storeError(response, 'NoSuchBucket');
   response.discard();
+}
+
+export function notAdopted(bucket: string): ServiceError {
+  return new ServiceError('InvalidBucketState', {
+    message: `The bucket holds objects that were not written here. An administrator can adopt it: POST /kms/buckets/${bucket}/adopt.`,
+    reason: 'bucket-not-adopted',
+  });
 }
 
 /** True when the store lists neither an object nor an older version nor a delete marker. Throws NoSuchBucket. */

@@ -1,6 +1,7 @@
 import { ServiceError } from '../errors.ts';
-import { toStoreCondition } from '../sse/etag.ts';
-import type { StoreTraits } from '../store/port.ts';
+import { conditionsOf, evaluateConditions } from '../s3/conditions.ts';
+import { toClientEtag, toStoreCondition, toStoreEtag } from '../sse/etag.ts';
+import type { StoreHeaders, StoreTraits } from '../store/port.ts';
 
 type Headers = Readonly<Record<string, string>>;
 
@@ -15,18 +16,49 @@ function translated(name: string, value: string): string {
   return condition;
 }
 
-/** Conditions of a read (RFC 9110 section 13): the store decides, over its own ETags. */
+/** One strong tag of ours, and nothing else. */
+function singleTag(value: string | undefined): string | undefined {
+  const tag = /^(?:"[^"]*"|[^"*,\s]+)$/.test(value ?? '') ? toStoreEtag(value ?? '') : undefined;
+  return tag === undefined ? undefined : `"${tag}"`;
+}
+
+/**
+ * Conditions of a read that the store can be asked to decide, over its own ETags: one tag of ours, or a date alone.
+ * It saves the body of a 304 or 412. Lists, `*` and foreign tags stay here (`verifyConditions`): stores read them in
+ * ways of their own (versitygw and radosgw know no lists, radosgw takes a tag that begins with its own for its own).
+ */
 export function readConditions(headers: Headers): Record<string, string> {
   const out: Record<string, string> = {};
-  for (const name of ['if-match', 'if-none-match'] as const) {
+  const pairs = [
+    ['if-match', 'if-unmodified-since'],
+    ['if-none-match', 'if-modified-since'],
+  ] as const;
+  for (const [name, date] of pairs) {
     const value = headers[name];
-    if (value !== undefined) out[name] = translated(name, value);
-  }
-  for (const name of ['if-modified-since', 'if-unmodified-since'] as const) {
-    const value = headers[name];
-    if (value !== undefined) out[name] = value;
+    if (value !== undefined) translated(name, value);
+    const tag = singleTag(value);
+    if (tag !== undefined) out[name] = tag;
+    // A date counts only where there is no tag (RFC 9110 section 13.2.2).
+    const since = headers[date];
+    if (value === undefined && since !== undefined) out[date] = since;
   }
   return out;
+}
+
+/** The same conditions over what the store has answered, so that none is passed over. Throws 412 or 304. */
+export function verifyConditions(headers: Headers, found: StoreHeaders): void {
+  const validators = { etag: toClientEtag(found.etag ?? ''), lastModified: new Date(found['last-modified'] ?? NaN) };
+  const verdict = evaluateConditions(conditionsOf(headers), validators);
+  if (verdict === 'failed') throw new ServiceError('PreconditionFailed');
+  if (verdict === 'not-modified') throw new ServiceError('NotModified', { headers: validatorsOf(found) });
+}
+
+/** What a 304 repeats of the answer that it stands for (RFC 9110 section 15.4.5), in the client's form. */
+export function validatorsOf({ etag, 'last-modified': modified }: StoreHeaders): Record<string, string> {
+  return {
+    ...(etag === undefined ? {} : { ETag: toClientEtag(etag) }),
+    ...(modified === undefined ? {} : { 'Last-Modified': modified }),
+  };
 }
 
 /** Conditions of a PUT. What the store would ignore is refused: a condition that is passed over loses data. */

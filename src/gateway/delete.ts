@@ -1,3 +1,4 @@
+import type { BucketRecord } from '../control/buckets.ts';
 import { ERRORS, type ErrorCode } from '../errors.ts';
 import {
   DELETE_BODY_LIMIT,
@@ -13,7 +14,7 @@ import { toStoreEtag } from '../sse/etag.ts';
 import { mayDelete } from './authorize.ts';
 import { ANSWER_LIMIT, callStore, smallBody } from './calls.ts';
 import { deleteConditions } from './conditions.ts';
-import type { BucketExchange, Reply } from './exchange.ts';
+import type { BucketExchange, Exchange, Reply } from './exchange.ts';
 import { forwardedRequest, answerHeaders } from './headers.ts';
 import { storeError } from './store-errors.ts';
 import { storePlace } from './target.ts';
@@ -33,8 +34,11 @@ export async function deleteObject(x: BucketExchange<DeleteObject>): Promise<Rep
   return { status: 204, headers: answerHeaders(x, response.headers) };
 }
 
-/** DeleteObjects: each key is a right of its own, and an outcome of its own. */
-export async function deleteObjects(x: BucketExchange<DeleteObjects>): Promise<Reply> {
+/**
+ * DeleteObjects: each key is a right of its own, and an outcome of its own. The bucket is looked up after the rights:
+ * who may delete nothing in it learns nothing of it, and makes no record of it.
+ */
+export async function deleteObjects(x: Exchange<DeleteObjects>, bucketOf: () => Promise<BucketRecord>): Promise<Reply> {
   const request = parseDeleteObjects(await smallBody(x, DELETE_BODY_LIMIT));
   const outcomes: DeleteOutcome[] = [];
   const wanted: DeleteEntry[] = [];
@@ -43,11 +47,13 @@ export async function deleteObjects(x: BucketExchange<DeleteObjects>): Promise<R
     if (refusal === undefined) wanted.push(entry);
     else outcomes.push(failure(entry, refusal));
   }
-  if (wanted.length > 0) outcomes.push(...(await deleteAtStore(x, wanted)));
+  const denied = outcomes.filter((outcome) => outcome.kind === 'error' && outcome.code === 'AccessDenied').length;
+  if (denied > 0) x.entry.add({ note: `denied for ${denied} of ${request.objects.length} objects` });
+  if (wanted.length > 0) outcomes.push(...(await deleteAtStore({ ...x, bucket: await bucketOf() }, wanted)));
   return { status: 200, headers: XML, body: formatDeleteResult(outcomes, request.quiet) };
 }
 
-function refuseEntry(x: BucketExchange<DeleteObjects>, entry: DeleteEntry): ErrorCode | undefined {
+function refuseEntry(x: Exchange<DeleteObjects>, entry: DeleteEntry): ErrorCode | undefined {
   if (!mayDelete(x, x.op.bucket, entry.key, entry.versionId)) return 'AccessDenied';
   // Sizes at the store are sealed ones, and conditions on a batch are honoured by few stores: refuse, do not pass over.
   const conditional = entry.etag !== undefined || entry.size !== undefined || entry.lastModifiedTime !== undefined;

@@ -42,7 +42,7 @@ export async function find(x: BucketExchange<GetObject>, sse: SseReadRequest): P
 
 async function findWhole(x: BucketExchange<GetObject>): Promise<Found> {
   const response = await askStore(x, 'GET');
-  if (response.status !== 200) throw await readError(response);
+  if (response.status !== 200) throw await readError(x, response);
   return { stored: examined(x, response), response, range: undefined };
 }
 
@@ -74,7 +74,7 @@ async function findRange(
     response.discard();
     return findDescribed(x, spec, sse);
   }
-  if (response.status !== 206) throw await readError(response);
+  if (response.status !== 206) throw await readError(x, response);
   const stored = examined(x, response);
   if (stored.kind === 'plain' || stored.envelope.type === 'multipart') {
     response.discard();
@@ -144,7 +144,7 @@ async function findGuessed(
     response.discard();
     return undefined;
   }
-  if (response.status !== 206) throw await readError(response);
+  if (response.status !== 206) throw await readError(x, response);
   const stored = examined(x, response);
   if (stored.kind === 'sealed' && knownManifest(x, stored) === manifest) {
     return { stored, response, ...some, manifest };
@@ -175,7 +175,7 @@ async function pinned(
     response.discard();
     return undefined;
   }
-  if (response.status !== 206) throw await readError(response);
+  if (response.status !== 206) throw await readError(x, response);
   const again = examined(x, response);
   if (isSame(again, stored)) return { stored: again, response, ...some };
   response.discard();

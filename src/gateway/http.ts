@@ -69,6 +69,10 @@ const waiting = new WeakSet<IncomingMessage>();
 export function attachTo(server: Server, idleMs: number, keepAliveMs: number): void {
   server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
     waiting.add(req);
+    // In somebody's application other routes read bodies too, and none of them knows that it has to ask.
+    req.on('newListener', (event) => {
+      if (event === 'data' || event === 'readable') acceptBody(req, res);
+    });
     server.emit('request', req, res);
   });
   server.requestTimeout = 0;
@@ -79,7 +83,30 @@ export function attachTo(server: Server, idleMs: number, keepAliveMs: number): v
 
 /** Asks for the body (RFC 9110 section 10.1.1). */
 export function acceptBody(req: IncomingMessage, res: ServerResponse): void {
-  if (waiting.delete(req)) res.writeContinue();
+  if (waiting.delete(req) && !res.headersSent) res.writeContinue();
+}
+
+/**
+ * Asks for the body, and counts: bytes of the body, and of the answer with its head. The socket's own counters are
+ * asked, once: a listener of ours on every chunk would cost, and the data path could not free what it shares with it.
+ */
+export function countBytes(req: IncomingMessage, res: ServerResponse) {
+  const { socket } = req;
+  const [read, written] = [socket.bytesRead, socket.bytesWritten];
+  let begun = false;
+  const received = (): number => {
+    if (!begun) return 0;
+    const length = Number(req.headers['content-length']);
+    // A body of unknown length, or one that was cut: without what came in one packet with the head.
+    return req.complete && length >= 0 ? length : Math.max(0, socket.bytesRead - read);
+  };
+  return {
+    begin(): void {
+      acceptBody(req, res);
+      begun = true;
+    },
+    figures: () => ({ received: received(), sent: Math.max(0, socket.bytesWritten - written) }),
+  };
 }
 
 /** A body parser of the host application that ran before us leaves nothing to verify: refuse, clearly. */

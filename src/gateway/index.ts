@@ -7,8 +7,9 @@ import type { VerifiedRequest } from '../sigv4/types.ts';
 import { createVerifier } from '../sigv4/verify.ts';
 import { authorize } from './authorize.ts';
 import type { Rooms } from './exchange.ts';
-import { acceptBody, arrive, attachTo, hasUnreadBody, refuseEatenBody, trustedProxies, type Arrival } from './http.ts';
+import { arrive, attachTo, countBytes, hasUnreadBody, refuseEatenBody, trustedProxies, type Arrival } from './http.ts';
 import { operate } from './operations.ts';
+import { turnOf } from './pipeline.ts';
 import { respond, respondError } from './respond.ts';
 
 export interface GatewayOptions {
@@ -33,6 +34,9 @@ export interface Outcome {
   readonly reason: string | undefined;
   readonly mode: NonNullable<AuditFields['mode']>;
   readonly seconds: number;
+  /** Bytes of the body that came, framing included, and of the answer that was sent, its head included. */
+  readonly received: number;
+  readonly sent: number;
 }
 
 export interface Gateway {
@@ -55,6 +59,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   });
 
   async function serve(req: IncomingMessage, res: ServerResponse, target: string, mount: string): Promise<void> {
+    if (res.socket === null && !(await turnOf(req, res))) return;
     const started = performance.now();
     const arrival = arrive(req, target, trusted);
     const entry = rooms.audit.begin({ requestId: arrival.requestId, source: arrival.source });
@@ -62,6 +67,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     res.once('close', () => gone.abort());
     let operation = 'unknown';
     let error: ServiceError | undefined;
+    const bytes = countBytes(req, res);
     try {
       refuseEatenBody(req);
       const now = rooms.clock();
@@ -75,7 +81,7 @@ export function createGateway(options: GatewayOptions): Gateway {
         ...('key' in op ? { key: op.key } : {}),
       });
       const { requestId, source, secure } = arrival;
-      const body = { req, accept: () => acceptBody(req, res) };
+      const body = { req, accept: () => bytes.begin() };
       const exchange = { op, caller, rooms, entry, body, requestId, source, secure, now, signal: gone.signal };
       authorize(exchange);
       const reply = await operate(exchange);
@@ -92,6 +98,7 @@ export function createGateway(options: GatewayOptions): Gateway {
         reason: error?.reason,
         mode: entry.fields.mode ?? 'none',
         seconds: (performance.now() - started) / 1000,
+        ...bytes.figures(),
       });
     }
   }

@@ -41,8 +41,8 @@ export async function sealingKeys(x: BucketExchange, sse: EffectiveSse, place: O
   const { entropy, keys } = x.rooms;
   const objectId = newObjectId(entropy);
   const fresh = { objectId, objectKey: newObjectKey(entropy), epoch: keys.epoch() };
+  x.entry.add({ mode: sse.mode });
   if (sse.mode === 'SSE-C') {
-    x.entry.add({ mode: 'SSE-C' });
     x.entry.intend();
     const own = { mode: sse.mode, kek: deriveKek(sse.key, objectId, 'SSE-C') };
     return { ...fresh, ...own, keyId: '', wrappedDataKey: NOTHING, bucketKey: false, context: [] };
@@ -54,7 +54,7 @@ export async function sealingKeys(x: BucketExchange, sse: EffectiveSse, place: O
   const bucketKey = sse.mode === 'SSE-S3' || (sse.bucketKey && context.length === 0);
   const effective = effectiveContext(context, place, bucketKey);
   const digest = contextDigest(effective);
-  x.entry.add({ mode: sse.mode, keyId, contextDigest: digest.toString('hex') });
+  x.entry.add({ keyId, contextDigest: digest.toString('hex') });
   if (sse.mode === 'SSE-KMS') authorizeKey(x, 'kms:GenerateDataKey', keyId, effective);
   x.entry.intend();
   const scope = bucketKey ? { bucketId: x.bucket.bucketId } : undefined;

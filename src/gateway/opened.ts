@@ -1,4 +1,4 @@
-import { ServiceError } from '../errors.ts';
+import { integrityError, ServiceError } from '../errors.ts';
 import type { GetObject } from '../s3/operation.ts';
 import type { ByteRange } from '../s3/range.ts';
 import type { Checksum } from '../sse/format.ts';
@@ -36,7 +36,11 @@ export async function opened(x: BucketExchange<GetObject>, answered: Answered, s
   const { stored, response } = answered;
   if (stored.kind === 'plain') {
     refuseCustomerKey(sse);
-    return { opening: unsealed, length: Number(response.headers['content-length']), checksum: {} };
+    // What is sent must be what the head announces: bytes beyond it would be the client's next answer, told by the store.
+    const { range } = answered;
+    const length = range === undefined ? stored.length : range.last - range.first + 1;
+    if (response.headers['content-length'] !== String(length)) throw integrityError('size');
+    return { opening: unsealed, length, checksum: {} };
   }
   const { objectKey, checksum } = await openEnvelope(x, stored.envelope, sse);
   const { opening, length } =

@@ -1,7 +1,15 @@
 import type { BucketRecord } from '../control/buckets.ts';
 import { ServiceError } from '../errors.ts';
 import type { Operation } from '../s3/operation.ts';
-import { createBucket, deleteBucket, getBucketLocation, headBucket, isEmpty, listBuckets } from './buckets.ts';
+import {
+  createBucket,
+  deleteBucket,
+  getBucketLocation,
+  headBucket,
+  isEmpty,
+  listBuckets,
+  notAdopted,
+} from './buckets.ts';
 import { completeMultipartUpload } from './complete-upload.ts';
 import { createMultipartUpload } from './create-upload.ts';
 import { deleteObject, deleteObjects } from './delete.ts';
@@ -17,8 +25,8 @@ import { uploadPart } from './upload-part.ts';
 
 type Of<K extends Operation['kind']> = Extract<Operation, { kind: K }>;
 
-/** Operations that need no record of a bucket; they make, remove or count records themselves. */
-type Unbound = 'ListBuckets' | 'CreateBucket' | 'HeadBucket' | 'DeleteBucket' | 'GetBucketLocation';
+/** Operations that need no record of a bucket, or not yet; they make, remove or ask for records themselves. */
+type Unbound = 'ListBuckets' | 'CreateBucket' | 'HeadBucket' | 'DeleteBucket' | 'GetBucketLocation' | 'DeleteObjects';
 
 const unbound: { readonly [K in Unbound]: (x: Exchange<Of<K>>) => Promise<Reply> } = {
   ListBuckets: listBuckets,
@@ -26,6 +34,7 @@ const unbound: { readonly [K in Unbound]: (x: Exchange<Of<K>>) => Promise<Reply>
   HeadBucket: headBucket,
   DeleteBucket: deleteBucket,
   GetBucketLocation: getBucketLocation,
+  DeleteObjects: (x) => deleteObjects(x, () => bucketOf(x, x.op.bucket)),
 };
 
 /** A missing operation does not compile; one that is on no list never gets here (s3/rows.ts answers 501). */
@@ -40,7 +49,6 @@ const bound: { readonly [K in Exclude<Operation['kind'], Unbound>]: (x: BucketEx
   GetObject: getObject,
   HeadObject: headObject,
   DeleteObject: deleteObject,
-  DeleteObjects: deleteObjects,
   CreateMultipartUpload: createMultipartUpload,
   UploadPart: uploadPart,
   CompleteMultipartUpload: completeMultipartUpload,
@@ -73,12 +81,7 @@ async function bucketOf(x: Exchange, name: string): Promise<BucketRecord> {
 
 async function adoptEmpty(x: Exchange, name: string): Promise<BucketRecord> {
   const empty = await isEmpty(x, name);
-  if (!empty) {
-    throw new ServiceError('InvalidBucketState', {
-      message: `The bucket holds objects that were not written here. An administrator can adopt it: POST /kms/buckets/${name}/adopt.`,
-      reason: 'bucket-not-adopted',
-    });
-  }
+  if (!empty) throw notAdopted(name);
   try {
     return await x.rooms.buckets.create(name, { target: { bucket: name, prefix: '' }, mode: 'encrypted-only' });
   } catch (err) {

@@ -27,7 +27,7 @@ export async function lookAtEnd(x: Read, sse: SseReadRequest): Promise<Looked | 
     response.discard();
     return undefined;
   }
-  if (response.status !== 206) throw await readError(response);
+  if (response.status !== 206) throw await readError(x, response);
   try {
     const stored = examine(x, response);
     if (stored.kind === 'plain' || stored.envelope.type === 'single') {
@@ -83,7 +83,7 @@ async function readRest(
   place: { readonly start: number; readonly end: number },
 ): Promise<Buffer> {
   const response = await askStore(x, 'GET', `bytes=${place.start}-${place.end - 1}`, first.headers.etag);
-  if (response.status !== 206) throw await readError(response);
+  if (response.status !== 206) throw await readError(x, response);
   const again = examine(x, response);
   if (again.kind === 'plain' || !equalBytes(again.envelope.tag, stored.envelope.tag)) {
     response.discard();

@@ -70,7 +70,7 @@ async function sealStreamed(job: SealJob): Promise<SealedBody> {
   };
   x.body.accept();
   try {
-    const sink = { write, drained: () => upload.drained() };
+    const sink = { write, drained: () => upload.drained(), keepsNothing: true };
     const body = pumpBody(x.body.req, payloadReader(x.caller), sink, job.ended);
     const trailers = await beforeAnswer(upload, body);
     const checksum = asChecksum(plan.verify(trailers));

@@ -13,6 +13,8 @@ const RELAYED: ReadonlySet<string> = new Set<ErrorCode>([
   'InvalidBucketState',
   'InvalidObjectState',
   'InvalidRange',
+  'InvalidRequest',
+  'InvalidURI',
   'KeyTooLongError',
   'MalformedXML',
   'MethodNotAllowed',
@@ -48,8 +50,16 @@ export async function storeError(response: StoreResponse, missing: ErrorCode = '
   const { status } = response;
   const code = await response.collect(ERROR_BODY_LIMIT).then(parseErrorCode, () => undefined);
   const known = code !== undefined && RELAYED.has(code) && code in ERRORS ? (code as ErrorCode) : undefined;
-  const bare = status === 404 ? missing : BY_STATUS[status];
+  const bare = status === 404 ? missing : refusesName(status, code) ? 'InvalidRequest' : BY_STATUS[status];
   const headers = response.headers['x-amz-delete-marker'] === 'true' ? { 'x-amz-delete-marker': 'true' } : {};
   if (known ?? bare) return new ServiceError(known ?? bare ?? 'InternalError', { reason: `store-${status}`, headers });
   return new ServiceError(status >= 500 ? 'ServiceUnavailable' : 'InternalError', { reason: `store-${status}` });
+}
+
+/**
+ * Stores whose keys are paths refuse some with codes of their own, or with none. What S3 itself calls a bad request is
+ * about our signature or our framing, and never the client's business.
+ */
+function refusesName(status: number, code: string | undefined): boolean {
+  return status === 400 && (code === undefined || !Object.hasOwn(ERRORS, code));
 }

@@ -1,10 +1,10 @@
-import { integrityError, type ServiceError } from '../errors.ts';
+import { integrityError, ServiceError } from '../errors.ts';
 import type { GetObject, HeadObject } from '../s3/operation.ts';
 import { confirmSize, verifyEnvelope, verifyMetadata, type VerifiedEnvelope } from '../sse/envelope.ts';
 import { verifyFooter, type Footer } from '../sse/footer.ts';
 import { ENVELOPE_HEADER, FOOTER_LENGTH } from '../sse/format.ts';
 import type { StoreRequest, StoreResponse } from '../store/port.ts';
-import { readConditions } from './conditions.ts';
+import { readConditions, validatorsOf, verifyConditions } from './conditions.ts';
 import type { BucketExchange } from './exchange.ts';
 import { placeOf } from './keys.ts';
 import type { ReadPlace } from './manifests.ts';
@@ -25,14 +25,27 @@ export interface Sealed {
   readonly size: number;
 }
 
-/** Asks the store for bytes of the object. `range` is in sealed bytes; `pin` an ETag of the store that must still hold. */
-export function askStore(x: Read, method: 'GET' | 'HEAD', range?: string, pin?: string): Promise<StoreResponse> {
+/**
+ * Asks the store for bytes of the object, under the client's conditions. `range` is in sealed bytes; `pin` an ETag of
+ * the store that must still hold.
+ */
+export async function askStore(x: Read, method: 'GET' | 'HEAD', range?: string, pin?: string): Promise<StoreResponse> {
   const { op, rooms, signal } = x;
-  const headers: Record<string, string> = { ...readConditions(x.caller.request.headers) };
+  const asked = x.caller.request.headers;
+  const headers: Record<string, string> = readConditions(asked);
   if (pin !== undefined) headers['if-match'] = pin;
   if (range !== undefined) headers.range = range;
   const query: StoreRequest['query'] = op.versionId === undefined ? [] : [['versionId', op.versionId]];
-  return rooms.store.request({ method, ...storePlace(x.bucket, op.key), query, headers, signal, ...credentials(x) });
+  const request = { method, ...storePlace(x.bucket, op.key), query, headers, signal, ...credentials(x) };
+  const response = await rooms.store.request(request);
+  if (response.status !== 200 && response.status !== 206) return response;
+  try {
+    verifyConditions(asked, response.headers);
+    return response;
+  } catch (err) {
+    response.discard();
+    throw err;
+  }
 }
 
 /**
@@ -46,7 +59,7 @@ export async function describe(x: Read): Promise<{ stored: Stored; response: Sto
     response.discard();
     response = await askStore(x, 'HEAD');
   }
-  if (response.status !== 200 && response.status !== 206) throw await readError(response);
+  if (response.status !== 200 && response.status !== 206) throw await readError(x, response);
   const stored = examine(x, response);
   if (stored.kind === 'sealed' && stored.envelope.type === 'multipart') {
     // No object in parts is shorter than its footer.
@@ -68,9 +81,13 @@ export function readPlace(x: Read): ReadPlace {
   return { bucketId: x.bucket.bucketId, key: x.op.key, versionId: x.op.versionId };
 }
 
-/** The store's refusal of a read; 304 and 412 carry the ETag in the client's form. */
-export function readError(response: StoreResponse): Promise<ServiceError> {
-  return storeError(response, 'NoSuchKey');
+/** The store's refusal of a read. Some send a 304 without its ETag: then it is the one that the client named. */
+export async function readError(x: Read, response: StoreResponse): Promise<ServiceError> {
+  const { code, status, reason, headers } = await storeError(response, 'NoSuchKey');
+  if (status !== 304) return new ServiceError(code, { reason, headers });
+  const named = readConditions(x.caller.request.headers)['if-none-match'];
+  const validators = validatorsOf({ ...(named === undefined ? {} : { etag: named }), ...response.headers });
+  return new ServiceError(code, { reason, headers: { ...headers, ...validators } });
 }
 
 /** Verifies the envelope in its place, the metadata under it, and the size that the store claims. */

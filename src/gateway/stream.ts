@@ -1,5 +1,5 @@
 import type { ServerResponse } from 'node:http';
-import { release } from '../bytes.ts';
+import { release, releaseSoon } from '../bytes.ts';
 import { asServiceError, ServiceError } from '../errors.ts';
 import type { BodySink, StoreResponse } from '../store/port.ts';
 
@@ -78,6 +78,7 @@ async function pumpOpened(
         if (last !== undefined) more = send(last) && more;
         last = piece;
       }
+      if (opening !== unsealed) releaseSoon(chunk);
       if (!more) res.once('drain', () => response.resume());
       return more;
     },

@@ -103,8 +103,10 @@ export function requestHeadersFor(row: OperationRow, headers: Headers, envelopeH
   const hop = connectionNames(headers);
   const out: Record<string, string> = {};
   for (const [name, value] of Object.entries(headers)) {
-    if (hop.has(name)) continue;
-    if (allowed.has(name) || (metadata && isUserMetadata(name, envelopeHeader))) out[name] = value;
+    if (!allowed.has(name) && !(metadata && isUserMetadata(name, envelopeHeader))) continue;
+    // Connection need not be signed: passed over, it would let the holder of a presigned URL strike out what was.
+    if (hop.has(name)) throw new ServiceError('InvalidRequest', { message: `Connection may not name ${name}.` });
+    out[name] = value;
   }
   if (metadata) {
     assertMetadataSize(out, envelopeHeader);
@@ -113,7 +115,10 @@ export function requestHeadersFor(row: OperationRow, headers: Headers, envelopeH
   return out;
 }
 
-/** The store's headers that go to the client. */
+/**
+ * The store's headers that go to the client. None of the lists holds a header of one hop, and what the store's
+ * Connection names counts for nothing: it could take verified metadata (Content-Disposition) out of the answer.
+ */
 export function responseHeadersFor(
   row: OperationRow,
   headers: Headers,
@@ -121,10 +126,8 @@ export function responseHeadersFor(
 ): Record<string, string> {
   const allowed = RESPONSE_SETS.get(row.name) ?? OTHER_RESPONSE_SET;
   const metadata = row.name === 'GetObject' || row.name === 'HeadObject';
-  const hop = connectionNames(headers);
   const out: Record<string, string> = {};
   for (const [name, value] of Object.entries(headers)) {
-    if (hop.has(name)) continue;
     if (allowed.has(name) || (metadata && name.startsWith(USER_METADATA) && name !== envelopeHeader)) out[name] = value;
   }
   return out;

@@ -63,6 +63,8 @@ export const RESPONSE_OVERRIDES = {
 } as const;
 const READ = ['versionId', 'partNumber', ...Object.keys(RESPONSE_OVERRIDES)];
 const READ_ACTION = { query: READ, version: 's3:GetObjectVersion' };
+/** minio-js writes its SSE-C options into the URL of a GET too. The headers count; these are taken and not looked at. */
+const MINIO_OPTIONS = ['SSECustomerAlgorithm', 'SSECustomerKey', 'SSECustomerKeyMD5'];
 
 const UNDERSTOOD = [
   row('understood', 'service', 'GET', 'ListBuckets', [], 's3:ListAllMyBuckets', {
@@ -85,7 +87,10 @@ const UNDERSTOOD = [
   }),
   row('understood', 'bucket', 'POST', 'DeleteObjects', ['delete'], 's3:DeleteObject'),
   row('understood', 'object', 'PUT', 'PutObject', [], 's3:PutObject'),
-  row('understood', 'object', 'GET', 'GetObject', [], 's3:GetObject', READ_ACTION),
+  row('understood', 'object', 'GET', 'GetObject', [], 's3:GetObject', {
+    ...READ_ACTION,
+    query: [...READ, ...MINIO_OPTIONS],
+  }),
   row('understood', 'object', 'HEAD', 'HeadObject', [], 's3:GetObject', READ_ACTION),
   row('understood', 'object', 'DELETE', 'DeleteObject', [], 's3:DeleteObject', {
     query: ['versionId'],

@@ -34,6 +34,19 @@ function octets(value: string): Buffer {
   return bytes;
 }
 
+/** Without blanks around it. By steps: a pattern tries the end of a value anew at each of its inner blanks. */
+function trimBlanks(value: string): string {
+  let start = 0;
+  let end = value.length;
+  while (start < end && isBlank(value.charCodeAt(start))) start += 1;
+  while (end > start && isBlank(value.charCodeAt(end - 1))) end -= 1;
+  return value.slice(start, end);
+}
+
+function isBlank(code: number): boolean {
+  return code === 0x20 || code === 0x09;
+}
+
 /**
  * Digest of the covered ones among `headers` (names in lower case, as the store keeps and returns them). An empty
  * value counts as absent, because SeaweedFS drops it.
@@ -41,7 +54,7 @@ function octets(value: string): Buffer {
 export function metadataDigest(headers: Readonly<Record<string, string | undefined>>): Buffer {
   const fields: Buffer[] = [];
   for (const name of Object.keys(headers).filter(isCoveredHeader).sort()) {
-    const value = (headers[name] ?? '').replace(/^[ \t]+|[ \t]+$/g, '');
+    const value = trimBlanks(headers[name] ?? '');
     if (value !== '') fields.push(octets(name), octets(value));
   }
   return pairsDigest(LABEL.metadata, fields);

@@ -90,4 +90,6 @@ export interface StoreTraits {
   readonly keepsSlashBody: boolean;
   /** Keeps user metadata under a key that ends in `/`. */
   readonly keepsSlashMetadata: boolean;
+  /** Takes `a//b`, `/a`, `./a` and `b/../a` for other keys than `a/b` and `a`. */
+  readonly keepsPathsApart: boolean;
 }

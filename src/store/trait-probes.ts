@@ -164,3 +164,19 @@ export const probeSlashMetadata: Probe = async (bench) => {
   if (answer.status !== 200) return false;
   return (await call(bench, { method: 'HEAD', key })).headers['x-amz-meta-probe'] === 'kept';
 };
+
+/** Is an object reached, changed or deleted by another spelling of its path? A refusal of the spelling is no. */
+export const probePathsApart: Probe = async (bench) => {
+  const key = bench.key('paths/one');
+  await putOld(bench, key);
+  const spellings = [`/${key}`, ...['paths//one', 'paths/./one', 'paths/x/../one'].map((name) => bench.key(name))];
+  for (const spelling of spellings) {
+    const head = telling(await call(bench, { method: 'HEAD', key: spelling }));
+    if (head.status === 200) return false;
+    telling(await call(bench, { method: 'PUT', key: spelling, body: Buffer.from('another object') }));
+    if (!(await holds(bench, key, OLD))) return false;
+    telling(await call(bench, { method: 'DELETE', key: spelling }));
+    if (!(await holds(bench, key, OLD))) return false;
+  }
+  return true;
+};

@@ -2,6 +2,7 @@ import type { StoreTraits } from './port.ts';
 import {
   probeCompleteIfNoneMatch,
   probeDeleteIfMatch,
+  probePathsApart,
   probePutIfMatch,
   probePutIfNoneMatch,
   probeShortBody,
@@ -72,6 +73,12 @@ export const TRAITS: readonly TraitRow[] = [
     missing:
       'a key that ends in / is refused, unless the operator has pinned the trait to false: bare markers are then readable',
     probe: probeSlashMetadata,
+  },
+  {
+    name: 'keepsPathsApart',
+    careful: false,
+    missing: 'a key with an empty, `.` or `..` segment is refused: it would reach an object past its policies',
+    probe: probePathsApart,
   },
 ];
 

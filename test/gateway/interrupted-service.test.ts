@@ -25,7 +25,7 @@ afterAll(() => Promise.all([code.remove(), bao.stop()]));
 
 interface UnderWay {
   /** Sends the rest of the body. */
-  finish(): void;
+  readonly finish: () => void;
   readonly answers: Promise<RawResponse[]>;
 }
 

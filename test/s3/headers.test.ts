@@ -136,9 +136,18 @@ describe('headers towards the store', () => {
     expect(ask(name, { [header]: 'v' })).toEqual({});
   });
 
-  it('drops what Connection names', () => {
-    const headers = { connection: 'keep-alive, X-Amz-Meta-Hop', 'x-amz-meta-hop': '1', 'x-amz-meta-kept': '2' };
-    expect(ask('PutObject', headers)).toEqual({ 'x-amz-meta-kept': '2' });
+  it.each(['x-amz-meta-hop', 'x-amz-object-lock-mode', 'content-disposition', 'x-amz-acl'])(
+    'refuses a Connection that strikes out %s',
+    (name) => {
+      const headers = { connection: `keep-alive, ${name.toUpperCase()}`, [name]: '1', 'x-amz-meta-kept': '2' };
+      expect(codeOf(() => ask('PutObject', headers))).toBe('InvalidRequest');
+    },
+  );
+
+  it('takes a Connection that names what goes nowhere', () => {
+    expect(ask('PutObject', { connection: 'keep-alive, te', te: 'trailers', 'x-amz-meta-a': '1' })).toEqual({
+      'x-amz-meta-a': '1',
+    });
   });
 
   it.each([
@@ -186,6 +195,12 @@ describe('headers towards the client', () => {
       'x-amz-object-lock-mode': 'COMPLIANCE',
     };
     expect(answer(name, { ...kept, [ENVELOPE]: 'sealed' })).toEqual(kept);
+  });
+
+  it.each(['GetObject', 'HeadObject'])('%s relays what was kept, whatever the store says of its connection', (name) => {
+    const kept = { 'content-disposition': 'attachment', 'content-type': 'text/plain', 'x-amz-meta-a': '1' };
+    const connection = 'close, content-disposition, Content-Type, x-amz-meta-a';
+    expect(answer(name, { ...kept, connection })).toEqual(kept);
   });
 
   it.each(['PutObject', 'PutObjectTagging', 'DeleteObject'])('%s relays the version and no metadata', (name) => {

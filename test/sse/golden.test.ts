@@ -7,6 +7,7 @@ import { deriveKek, deriveManifestKey } from '../../src/sse/key.ts';
 import type { Manifest } from '../../src/sse/manifest.ts';
 import { PartsOpener, planParts } from '../../src/sse/multipart.ts';
 import { openSingle, planRange } from '../../src/sse/object.ts';
+import { openRecovery, parseRecovery } from '../../src/sse/recovery.ts';
 import { manifestPlace, openTailManifest } from '../../src/sse/tail.ts';
 import { feed } from './fixture.ts';
 import { goldenNames, keysOf, placeOf, readGolden, storedBytes, type Golden } from './golden.ts';
@@ -93,6 +94,26 @@ describe.each(goldenNames())('golden object %s', (name) => {
     };
     expect(checksum).toEqual(outcome.checksum);
   });
+
+  const withRecovery = golden.size > 0 ? [name] : [];
+  it.each(withRecovery)(
+    '%s has a recovery copy that opens to the same object key, or none where the mode is SSE-C',
+    () => {
+      const envelope = verifyEnvelope(golden.headers[ENVELOPE_HEADER] ?? '', placeOf(golden), keysOf(golden));
+      const kek = deriveKek(createSecretKey(Buffer.from(golden.key, 'hex')), envelope.objectId, envelope.mode);
+      const copy = parseRecovery(storedBytes(golden, golden.size - 576, golden.size - 64));
+      if (envelope.mode === 'SSE-C') {
+        expect(copy).toBeUndefined();
+        return;
+      }
+      if (copy === undefined) throw new Error('the recovery copy is zeros');
+      const recovered = openRecovery(copy, placeOf(golden), kek);
+      expect(recovered.equals(openObjectKey(envelope, kek).objectKey)).toBe(true);
+      expect(copy.keyId).toBe(envelope.keyId);
+      expect(copy.wrappedDataKey).toEqual(envelope.wrappedDataKey);
+      expect(copy.context).toEqual(envelope.context);
+    },
+  );
 
   it('opens with the independent reader, written from FORMAT.md', () => {
     for (const { start, end, base64 } of outcome.ranges) {

@@ -10,6 +10,7 @@ import { ENVELOPE_HEADER, type Checksum, type SseMode } from '../../src/sse/form
 import { deriveKek } from '../../src/sse/key.ts';
 import { metadataDigest } from '../../src/sse/metadata.ts';
 import { planParts } from '../../src/sse/multipart.ts';
+import { buildRecovery } from '../../src/sse/recovery.ts';
 import { bytes, DATA_KEY, ENVELOPE_KEYS, HEADERS, PLACE, sealSingle, secret, seededEntropy } from './fixture.ts';
 import { GOLDEN, type Golden } from './golden.ts';
 import { multipartKeys, VirtualMultipart } from './parts.ts';
@@ -73,22 +74,30 @@ function multipart(
   ranges: readonly (readonly [number, number])[],
 ): Golden {
   const keys = multipartKeys(`golden ${lengths.length}`);
-  const object = new VirtualMultipart(keys, lengths);
   const customer = mode === 'SSE-C';
-  const envelope = sealEnvelope({
-    type: 'multipart',
-    mode,
+  const kek = deriveKek(DATA_KEY, keys.objectId, mode);
+  const common = {
     bucketKey: false,
     objectId: keys.objectId,
-    length: undefined,
-    metadataDigest: metadataDigest(HEADERS),
-    pin: undefined,
     keyId: customer ? '' : 'photos-key',
     context,
     wrappedDataKey: customer ? Buffer.alloc(0) : Buffer.from('vault:v1:AAAA'),
     place: PLACE,
+  };
+  const recovery =
+    mode === 'SSE-C'
+      ? undefined
+      : buildRecovery({ ...common, mode }, kek, keys.objectKey, seededEntropy(`${about} recovery`));
+  const object = new VirtualMultipart(keys, lengths, recovery);
+  const envelope = sealEnvelope({
+    ...common,
+    type: 'multipart',
+    mode,
+    length: undefined,
+    metadataDigest: metadataDigest(HEADERS),
+    pin: undefined,
     keys: ENVELOPE_KEYS,
-    kek: deriveKek(DATA_KEY, keys.objectId, mode),
+    kek,
     objectKey: keys.objectKey,
     entropy: seededEntropy(about),
   });

@@ -33,6 +33,11 @@ describe('the metadata digest', () => {
     expect(new Set(values).size).toBe(values.length);
   });
 
+  // The store sends the headers: a pattern that looks for blanks at the end took minutes for these.
+  it('takes a value of inner blanks as it takes any other', { timeout: 10_000 }, () => {
+    expect(digest({ ...base, 'cache-control': `a${' '.repeat(200_000)}b` })).not.toBe(digest(base));
+  });
+
   it('does not depend on the order of headers, but on which value is whose', () => {
     expect(digest({ 'x-amz-meta-b': '2', 'x-amz-meta-a': '1' })).toBe(
       digest({ 'x-amz-meta-a': '1', 'x-amz-meta-b': '2' }),

@@ -36,7 +36,12 @@ export function sealPart(keys: MultipartKeys, partNumber: number, plaintext: Buf
   return { entry: { partNumber, length: plaintext.length, floeIv, headerTag }, sealed };
 }
 
-export function tailOf(keys: MultipartKeys, entries: readonly ManifestEntry[], length?: number): Buffer {
+export function tailOf(
+  keys: MultipartKeys,
+  entries: readonly ManifestEntry[],
+  length?: number,
+  recovery?: Buffer,
+): Buffer {
   return Buffer.concat(
     buildTail({
       manifestKey: deriveManifestKey(keys.objectKey),
@@ -46,7 +51,7 @@ export function tailOf(keys: MultipartKeys, entries: readonly ManifestEntry[], l
         length: length ?? entries.reduce((sum, entry) => sum + entry.length, 0),
         entries,
       },
-      recovery: undefined,
+      recovery,
       envelopeKey: ENVELOPE_KEYS.current(),
       bodyLength: partsLength(entries),
     }),
@@ -76,7 +81,7 @@ export class VirtualMultipart {
   readonly #keys: MultipartKeys;
   readonly #lengths: readonly number[];
 
-  constructor(keys: MultipartKeys, lengths: readonly number[]) {
+  constructor(keys: MultipartKeys, lengths: readonly number[], recovery?: Buffer) {
     this.#keys = keys;
     this.#lengths = lengths;
     this.entries = lengths.map((length, index) => {
@@ -85,7 +90,7 @@ export class VirtualMultipart {
     });
     this.length = lengths.reduce((sum, length) => sum + length, 0);
     this.size = multipartSealedSize(this.length);
-    this.tail = tailOf(keys, this.entries);
+    this.tail = tailOf(keys, this.entries, this.length, recovery);
   }
 
   #message(index: number): FloeMessage {

@@ -83,6 +83,21 @@ test.each<[string, keyof StoreTraits, (request: StoreRequest) => StoreRequest]>(
     (request) =>
       request.key?.endsWith('/') === true ? without(request, (name) => name.startsWith('x-amz-meta-')) : request,
   ],
+  ...(
+    [
+      [/^\//, 'HEAD'],
+      [/\/(?=\/)/, 'PUT'],
+      [/\.\/(?!\.)/, 'DELETE'],
+      [/x\/\.\.\//, 'PUT'],
+    ] as const
+  ).map(([fold, method]): [string, keyof StoreTraits, (request: StoreRequest) => StoreRequest] => [
+    `folds ${fold.source} on ${method}`,
+    'keepsPathsApart',
+    (request) =>
+      request.method === method && request.key !== undefined
+        ? { ...request, key: request.key.replace(fold, '') }
+        : request,
+  ]),
 ])('a store that %s is found out, and only that', async (_title, trait, change) => {
   expect(await probeThrough(change)).toEqual({ ...plain, [trait]: false });
 });

@@ -12,8 +12,8 @@ import { clientFor } from './clients.ts';
 /** What each store was seen to do, by hand, before the probe was written (docs of the traits). */
 const KNOWN: Readonly<Record<string, StoreTraits>> = {
   devstore: traitsOf(() => true),
-  versitygw: traitsOf(({ name }) => name !== 'refusesShortBody' && name !== 'keepsSlashBody'),
-  seaweedfs: traitsOf(({ name }) => name !== 'keepsSlashBody' && name !== 'keepsSlashMetadata'),
+  versitygw: traitsOf(({ name }) => !['refusesShortBody', 'keepsSlashBody', 'keepsPathsApart'].includes(name)),
+  seaweedfs: traitsOf(({ name }) => !['keepsSlashBody', 'keepsSlashMetadata', 'keepsPathsApart'].includes(name)),
   radosgw: traitsOf(
     ({ name }) => !['acceptsTrailers', 'putIfMatch', 'completeIfNoneMatch', 'deleteIfMatch'].includes(name),
   ),

@@ -57,6 +57,7 @@ export interface TestGateway {
   /** Everything written so far: log lines, audit files, metrics, admin answers to status and config. */
   traces(): Promise<string>;
   auditRecords(): Record<string, unknown>[];
+  auditFiles(): string[];
   stop(): Promise<void>;
 }
 
@@ -228,16 +229,16 @@ class Gateway implements TestGateway {
   async traces(): Promise<string> {
     const metrics = await fetch(`${this.adminUrl}/metrics`).then((answer) => answer.text());
     const told = await Promise.all([this.admin('GET', '/kms/status'), this.admin('GET', '/kms/config')]);
-    const audit = this.#auditFiles().map((file) => readFileSync(file, 'utf8'));
+    const audit = this.auditFiles().map((file) => readFileSync(file, 'utf8'));
     return [...this.#lines, ...audit, metrics, ...told.map(({ text }) => text)].join('\n');
   }
 
-  #auditFiles(): string[] {
+  auditFiles(): string[] {
     return readdirSync(join(this.folder, 'audit')).map((name) => join(this.folder, 'audit', name));
   }
 
   auditRecords(): Record<string, unknown>[] {
-    const lines = this.#auditFiles().flatMap((file) => readFileSync(file, 'utf8').trim().split('\n'));
+    const lines = this.auditFiles().flatMap((file) => readFileSync(file, 'utf8').trim().split('\n'));
     return lines.filter((line) => line !== '').map((line) => JSON.parse(line) as Record<string, unknown>);
   }
 

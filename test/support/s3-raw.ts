@@ -143,9 +143,11 @@ function sign(store: RawStore, request: RawRequest): Signed {
   const timestamp = (request.now ?? new Date()).toISOString().replace(/[-:]|\.\d+/g, '');
   const scope = `${timestamp.slice(0, 8)}/${store.region}/s3/aws4_request`;
   const path = `/${request.bucket ?? ''}${request.key === undefined ? '' : `/${encodeKey(request.key)}`}`;
+  // In the order of names (`select` before `select-type`), not of the pairs as text.
   const query = Object.entries(request.query ?? {})
-    .map(([name, value]) => `${encode(name)}=${encode(value)}`)
-    .sort()
+    .map(([name, value]) => [encode(name), encode(value)] as const)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map((pair) => pair.join('='))
     .join('&');
   const hasBody = request.body !== undefined || request.frame !== undefined || request.method === 'PUT';
   const headers: Record<string, string> = {
