@@ -2,6 +2,7 @@ import { createSecretKey } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import express from 'express';
+import { pooledEntropy } from '../src/entropy.ts';
 import { acceptBody, arrive, attachTo } from '../src/gateway/http.ts';
 import { pumpBody } from '../src/gateway/body.ts';
 import { sendOpened, unsealed } from '../src/gateway/stream.ts';
@@ -25,6 +26,7 @@ function listen({ endpoint, region, user, store: login }: UnsealedOptions): void
     accessKeyId,
     secret: createSecretKey(Buffer.from(`AWS4${secretAccessKey}`)),
   });
+  const entropy = pooledEntropy();
   const known = signer(user);
   const verifier = createVerifier({
     lookup: (id) => (id === known.accessKeyId ? known : undefined),
@@ -41,7 +43,7 @@ function listen({ endpoint, region, user, store: login }: UnsealedOptions): void
   });
 
   const serve = async (req: IncomingMessage, res: ServerResponse): Promise<void> => {
-    const { head } = arrive(req, req.url ?? '', () => false);
+    const { head } = arrive(req, req.url ?? '', () => false, entropy);
     const caller = verifier.verify(head, new Date());
     const [, bucket = '', key = ''] = caller.request.path.split('/');
     let response: StoreResponse;

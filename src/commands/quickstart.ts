@@ -39,6 +39,7 @@ function greet(folder: string, prepared: QuickStart, dataUrl: string, adminUrl: 
     AWS_ACCESS_KEY_ID: user.accessKeyId,
     AWS_SECRET_ACCESS_KEY: user.secretAccessKey,
     AWS_DEFAULT_REGION: 'us-east-1',
+    AWS_REGION: 'us-east-1',
     AWS_ENDPOINT_URL: dataUrl,
     S3SSE_CONFIG: resolve(prepared.configFile),
   };

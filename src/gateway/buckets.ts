@@ -8,7 +8,9 @@ import {
   parseCreateBucket,
 } from '../s3/buckets.ts';
 import type { CreateBucket, DeleteBucket, GetBucketLocation, HeadBucket, ListBuckets } from '../s3/operation.ts';
+import { requestHeadersFor } from '../s3/headers.ts';
 import { parseXml } from '../s3/xml.ts';
+import { ENVELOPE_HEADER } from '../sse/format.ts';
 import { ANSWER_LIMIT, callStore, smallBody } from './calls.ts';
 import type { Exchange, Reply } from './exchange.ts';
 import { storeError } from './store-errors.ts';
@@ -50,9 +52,8 @@ export async function createBucket(x: Exchange<CreateBucket>): Promise<Reply> {
     await buckets.retire(x.op.bucket);
   }
   const body = Buffer.from(formatCreateBucket(settings.storeRegion));
-  const headers: Record<string, string> = {};
-  const lock = x.caller.request.headers['x-amz-bucket-object-lock-enabled'];
-  if (lock !== undefined) headers['x-amz-bucket-object-lock-enabled'] = lock;
+  const headers = requestHeadersFor(x.op.row, x.caller.request.headers, ENVELOPE_HEADER);
+  await refuseMappedTarget(x, x.op.bucket);
   const response = await callStore(x, { method: 'PUT', bucket: x.op.bucket, headers, body });
   if (response.status !== 200) throw await storeError(response, 'NoSuchBucket');
   response.discard();
@@ -89,6 +90,21 @@ export async function deleteBucket(x: Exchange<DeleteBucket>): Promise<Reply> {
   response.discard();
   if (record !== undefined) await x.rooms.buckets.retire(x.op.bucket);
   return { status: 204, headers: {} };
+}
+
+/**
+ * A bucket of the store into which other buckets are mapped is no bucket of its own: as a whole it would give its owner
+ * theirs.
+ */
+export async function refuseMappedTarget(x: Exchange, name: string): Promise<void> {
+  const { buckets } = x.rooms;
+  const records = await Promise.all((await buckets.list()).map((known) => buckets.get(known)));
+  if (records.some((record) => record?.target.bucket === name)) {
+    throw new ServiceError('InvalidBucketState', {
+      message: 'Other buckets are mapped into this bucket of the store.',
+      reason: 'bucket-mapped',
+    });
+  }
 }
 
 async function standsAtStore(x: Exchange, bucket: string): Promise<boolean> {

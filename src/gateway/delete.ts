@@ -79,7 +79,7 @@ async function deleteAtStore(
     if (result === undefined) return failure(entry, 'InternalError');
     const { errorCode, deleteMarker, deleteMarkerVersionId } = result;
     if (errorCode !== undefined)
-      return failure(entry, errorCode in ERRORS ? (errorCode as ErrorCode) : 'InternalError');
+      return failure(entry, Object.hasOwn(ERRORS, errorCode) ? (errorCode as ErrorCode) : 'InternalError');
     return {
       kind: 'deleted',
       key: entry.key,

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { BlockList, isIPv6 } from 'node:net';
 import type { TLSSocket } from 'node:tls';
@@ -10,6 +9,7 @@ export type TrustedProxies = (address: string) => boolean;
 
 /** From CIDR blocks or single addresses, IPv4 and IPv6. */
 export function trustedProxies(blocks: readonly string[]): TrustedProxies {
+  if (blocks.length === 0) return () => false;
   const list = new BlockList();
   for (const block of blocks) {
     const [address = '', bits] = block.split('/');
@@ -33,7 +33,12 @@ export interface Arrival {
 }
 
 /** Reads the connection and the trusted proxy's headers. Decides nothing about the signature. */
-export function arrive(req: IncomingMessage, target: string, trusted: TrustedProxies): Arrival {
+export function arrive(
+  req: IncomingMessage,
+  target: string,
+  trusted: TrustedProxies,
+  entropy: (bytes: number) => Buffer,
+): Arrival {
   const peer = req.socket.remoteAddress ?? '';
   const believed = trusted(peer);
   const forwarded = (name: string): string | undefined => {
@@ -42,7 +47,7 @@ export function arrive(req: IncomingMessage, target: string, trusted: TrustedPro
   };
   const host = forwarded('x-forwarded-host');
   return {
-    requestId: randomBytes(8).toString('hex').toUpperCase(),
+    requestId: entropy(8).toString('hex').toUpperCase(),
     source: forwarded('x-forwarded-for') ?? peer,
     secure: (req.socket as Partial<TLSSocket>).encrypted === true || forwarded('x-forwarded-proto') === 'https',
     head: {

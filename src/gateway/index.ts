@@ -61,10 +61,13 @@ export function createGateway(options: GatewayOptions): Gateway {
   async function serve(req: IncomingMessage, res: ServerResponse, target: string, mount: string): Promise<void> {
     if (res.socket === null && !(await turnOf(req, res))) return;
     const started = performance.now();
-    const arrival = arrive(req, target, trusted);
+    const arrival = arrive(req, target, trusted, rooms.entropy);
     const entry = rooms.audit.begin({ requestId: arrival.requestId, source: arrival.source });
     const gone = new AbortController();
-    res.once('close', () => gone.abort());
+    // Only where somebody may still be waiting: an abort makes an exception with a stack.
+    res.once('close', () => {
+      if (!res.writableFinished || error !== undefined) gone.abort();
+    });
     let operation = 'unknown';
     let error: ServiceError | undefined;
     const bytes = countBytes(req, res);

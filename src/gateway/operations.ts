@@ -9,6 +9,7 @@ import {
   isEmpty,
   listBuckets,
   notAdopted,
+  refuseMappedTarget,
 } from './buckets.ts';
 import { completeMultipartUpload } from './complete-upload.ts';
 import { createMultipartUpload } from './create-upload.ts';
@@ -82,6 +83,7 @@ async function bucketOf(x: Exchange, name: string): Promise<BucketRecord> {
 async function adoptEmpty(x: Exchange, name: string): Promise<BucketRecord> {
   const empty = await isEmpty(x, name);
   if (!empty) throw notAdopted(name);
+  await refuseMappedTarget(x, name);
   try {
     return await x.rooms.buckets.create(name, { target: { bucket: name, prefix: '' }, mode: 'encrypted-only' });
   } catch (err) {

@@ -49,7 +49,8 @@ const ERROR_BODY_LIMIT = 64 * 1024;
 export async function storeError(response: StoreResponse, missing: ErrorCode = 'NoSuchKey'): Promise<ServiceError> {
   const { status } = response;
   const code = await response.collect(ERROR_BODY_LIMIT).then(parseErrorCode, () => undefined);
-  const known = code !== undefined && RELAYED.has(code) && code in ERRORS ? (code as ErrorCode) : undefined;
+  const known =
+    code !== undefined && RELAYED.has(code) && Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : undefined;
   const bare = status === 404 ? missing : refusesName(status, code) ? 'InvalidRequest' : BY_STATUS[status];
   const headers = response.headers['x-amz-delete-marker'] === 'true' ? { 'x-amz-delete-marker': 'true' } : {};
   if (known ?? bare) return new ServiceError(known ?? bare ?? 'InternalError', { reason: `store-${status}`, headers });

@@ -22,11 +22,13 @@ export function payloadReader(verified: Verified): PayloadReader {
 
 /** Content-Encoding without `aws-chunked`, which is framing and not part of the object; undefined when nothing is left. */
 export function stripAwsChunked(contentEncoding: string | undefined): string | undefined {
+  // A value without it is the object's own, to the letter: it is under the metadata digest.
+  if (contentEncoding === undefined || !/aws-chunked/i.test(contentEncoding)) return contentEncoding || undefined;
   const left = contentEncoding
-    ?.split(',')
+    .split(',')
     .map((coding) => coding.trim())
     .filter((coding) => coding !== '' && coding.toLowerCase() !== 'aws-chunked');
-  return left === undefined || left.length === 0 ? undefined : left.join(',');
+  return left.length === 0 ? undefined : left.join(', ');
 }
 
 /** A body that is its own payload. */

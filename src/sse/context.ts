@@ -24,6 +24,7 @@ const MAX_TEXT = 0xffff;
 /** Base64 of 8 KiB of JSON: AWS KMS allows a context of 8,192 bytes. */
 const MAX_HEADER = 11_000;
 const LONE_SURROGATE = /\p{Surrogate}/u;
+const BEYOND_BMP = /[\ud800-\udfff]/;
 const JSON_STRING = /[ \t\r\n]*("(?:[^"\\]|\\.)*")[ \t\r\n]*/y;
 
 function refuse(message: string, reason: string): never {
@@ -42,8 +43,10 @@ export function isReservedContextName(name: string): boolean {
   return RESERVED_CONTEXT_PREFIXES.some((prefix) => name.startsWith(prefix));
 }
 
-function byName(a: readonly [string, string], b: readonly [string, string]): number {
-  return Buffer.compare(Buffer.from(a[0], 'utf8'), Buffer.from(b[0], 'utf8'));
+/** By UTF-8 bytes. That is the order of the strings themselves, unless a character beyond U+FFFF is in one. */
+function byName([a]: readonly [string, string], [b]: readonly [string, string]): number {
+  if (BEYOND_BMP.test(a) || BEYOND_BMP.test(b)) return Buffer.compare(Buffer.from(a, 'utf8'), Buffer.from(b, 'utf8'));
+  return a < b ? -1 : a > b ? 1 : 0;
 }
 
 /** The canonical order. Refuses duplicates, empty names, lone surrogates and what cannot be stored. */

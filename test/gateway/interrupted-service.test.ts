@@ -13,6 +13,7 @@ import { listed, putPrevious, see, settle } from './previous.ts';
 /** Uploads that find the service, and not the client, failing: stopped, without its records, killed, without its Vault. */
 /** Of the two paths of a PUT: collected and sealed whole, and sealed while it passes. */
 const SIZES = [100_000, 3_000_000];
+const LONG = { timeout: 120_000 };
 const SSE = { 'x-amz-server-side-encryption': 'aws:kms' };
 
 let code: Transpiled;
@@ -73,7 +74,7 @@ describe.each(inject('stores'))('an upload over $name', (store) => {
       ['a drain ends before it', { streams: 'drain', drain_seconds: 1 }, 1500, false],
       ['its streams are aborted, and it is started again', { streams: 'abort' }, 0, true],
     ] as const;
-    it.each(stops)('fails when the service is stopped and %s', async (how, request, wait, again) => {
+    it.each(stops)('fails when the service is stopped and %s', LONG, async (how, request, wait, again) => {
       const before = await putPrevious(site, `${how}/old`, randomBytes(5000));
       const keys = [`${how}/old`, `${how}/new`];
       const uploads = [];
@@ -91,7 +92,7 @@ describe.each(inject('stores'))('an upload over $name', (store) => {
       expect(await listed(site, `${how}/`)).toEqual([`${how}/old`]);
     });
 
-    it.each(SIZES)('of %i bytes that ends within the drain is whole', async (size) => {
+    it.each(SIZES)('of %i bytes that ends within the drain is whole', LONG, async (size) => {
       const body = randomBytes(size);
       const upload = await begin(gateway, site, body, [`drained/${size}`]);
       await gateway.admin('POST', '/kms/stop', { reason: 'test', streams: 'drain', drain_seconds: 60 });
@@ -101,7 +102,7 @@ describe.each(inject('stores'))('an upload over $name', (store) => {
       expect((await site.get(`drained/${size}`)).body.equals(body)).toBe(true);
     });
 
-    it('takes no key when the audit file cannot be written', async () => {
+    it('takes no key when the audit file cannot be written', LONG, async () => {
       const before = await putPrevious(site, 'audit/old', randomBytes(5000));
       const folder = join(gateway.folder, 'audit');
       renameSync(folder, `${folder}-away`);
@@ -122,7 +123,7 @@ describe.each(inject('stores'))('an upload over $name', (store) => {
     });
   });
 
-  it('leaves the previous object when the gateway is killed in its middle', async () => {
+  it('leaves the previous object when the gateway is killed in its middle', LONG, async () => {
     const { gateway, site } = await start({ child: code });
     const before = await putPrevious(site(), 'old', randomBytes(5000));
     const uploads = [];
@@ -139,7 +140,7 @@ describe.each(inject('stores'))('an upload over $name', (store) => {
     expect(await listed(site(), '')).toEqual(['old']);
   });
 
-  it('leaves the previous object when Vault is gone and no key is cached', async () => {
+  it('leaves the previous object when Vault is gone and no key is cached', LONG, async () => {
     const { roleId, secretId } = await bao.appRole('interrupted');
     const secretIdFile = join(bao.folder, `secret-${randomBytes(4).toString('hex')}`);
     writeFileSync(secretIdFile, secretId, { mode: 0o600 });

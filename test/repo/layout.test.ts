@@ -103,7 +103,9 @@ describe('one place for each thing', () => {
     const declared = Object.keys((JSON.parse(readText('package.json')) as { dependencies: object }).dependencies);
     const used = new Set(source.flatMap((file) => file.packages));
     expect([...used].filter((name) => !declared.includes(name))).toEqual([]);
-    expect(declared.filter((name) => !used.has(name))).toEqual([]);
+    // Our declarations name Express's types: who imports them needs those too.
+    const types = declared.filter((name) => name.startsWith('@types/') && used.has(name.slice(7)));
+    expect(declared.filter((name) => !used.has(name) && !types.includes(name))).toEqual([]);
   });
 
   it('there is no barrel but src/index.ts', () => {

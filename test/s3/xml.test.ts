@@ -53,6 +53,8 @@ describe('reading XML', () => {
     ['text before the root', 'x<a/>'],
     ['a closing tag alone', '</a>'],
     ['another prefix at the end', '<x:a></y:a>'],
+    ['more tags than a listing of 10,000 buckets', `<a>${'<b/>'.repeat(131_071)}</a>`],
+    ['more comments than that', `<a>${'<!---->'.repeat(131_071)}</a>`],
     ['a DOCTYPE', '<!DOCTYPE a><a/>'],
     ['a DOCTYPE in lower case', '<!doctype a><a/>'],
     ['an entity of its own', '<!DOCTYPE a [<!ENTITY x "y">]><a>&x;</a>'],

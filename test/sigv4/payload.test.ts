@@ -147,7 +147,7 @@ it.each([
   ['AWS-Chunked', undefined],
   ['aws-chunked,gzip', 'gzip'],
   ['gzip, aws-chunked', 'gzip'],
-  ['gzip, br', 'gzip,br'],
+  ['gzip, br', 'gzip, br'],
   ['aws-chunked-not', 'aws-chunked-not'],
 ])('Content-Encoding %j is stored as %j', (given, stored) => {
   expect(stripAwsChunked(given)).toBe(stored);
