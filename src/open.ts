@@ -12,6 +12,8 @@ import { startDevStore } from './devstore/server.ts';
 import { pooledEntropy } from './entropy.ts';
 import { ServiceError } from './errors.ts';
 import type { Rooms } from './gateway/exchange.ts';
+import { Manifests } from './gateway/manifests.ts';
+import { Uploads } from './gateway/uploads.ts';
 import { openLocalBackend } from './kms/backends/local.ts';
 import { openVaultBackend } from './kms/backends/vault.ts';
 import { noKmsMetrics } from './kms/options.ts';
@@ -90,6 +92,14 @@ async function open({ config, log, metrics }: OpenOptions, keep: Keep): Promise<
     store,
     keys,
     buckets: new BucketRecords({ store: control, clock: Date.now }),
+    uploads: new Uploads({
+      store,
+      systemBucket: config.store.systemBucket,
+      keys: envelopeKeys,
+      entropy: pooledEntropy(),
+      clock,
+    }),
+    manifests: new Manifests(),
     envelopeKeys,
     realmId: realm.id,
     audit,

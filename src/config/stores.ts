@@ -20,6 +20,7 @@ function traits() {
     acceptsTrailers: trait('Takes a body with a CRC32 trailer, and verifies it.'),
     putIfMatch: trait('Honours If-Match on PUT.'),
     putIfNoneMatch: trait('Honours `If-None-Match: *` on PUT.'),
+    completeIfNoneMatch: trait('Honours `If-None-Match: *` on CompleteMultipartUpload.'),
     deleteIfMatch: trait('Honours If-Match on DELETE.'),
     keepsSlashBody: trait('Keeps a body under a key that ends in `/`.'),
     keepsSlashMetadata: trait('Keeps user metadata under a key that ends in `/`.'),

@@ -11,9 +11,10 @@ import type { CreateBucket, DeleteBucket, GetBucketLocation, HeadBucket, ListBuc
 import { requestHeadersFor } from '../s3/headers.ts';
 import { parseXml } from '../s3/xml.ts';
 import { ENVELOPE_HEADER } from '../sse/format.ts';
-import { ANSWER_LIMIT, callStore, smallBody, XML } from './calls.ts';
+import { ANSWER_LIMIT, callStore, smallBody } from './calls.ts';
 import type { Exchange, Reply } from './exchange.ts';
 import { storeError } from './store-errors.ts';
+import { XML } from './xml-body.ts';
 
 const CREATE_BODY_LIMIT = 64 * 1024;
 

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { checksumPlan } from '../s3/checksum.ts';
 import { payloadReader } from '../sigv4/chunked.ts';
 import type { StoreRequest, StoreResponse } from '../store/port.ts';
@@ -28,10 +27,3 @@ export async function smallBody(x: Exchange, limit: number): Promise<Buffer> {
   checksum.verify(trailers);
   return bytes;
 }
-
-/** What stores demand of bodies that SDKs no longer send. */
-export function contentMd5(body: Buffer): Record<string, string> {
-  return { 'content-md5': createHash('md5').update(body).digest('base64') };
-}
-
-export const XML = { 'content-type': 'application/xml' } as const;

@@ -6,11 +6,16 @@ export function asChecksum(digest: PlaintextDigest | undefined): Checksum | unde
   return digest === undefined ? undefined : { ...digest, type: 'FULL_OBJECT' };
 }
 
+/** As AWS writes it: a digest of digests has the number of parts behind it. */
+export function checksumText({ type, value }: Checksum, parts: number): string {
+  return type === 'COMPOSITE' ? `${value.toString('base64')}-${parts}` : value.toString('base64');
+}
+
 /** The headers with which a checksum is given back (AWS "Checking object integrity"). */
-export function checksumHeaders(checksum: Checksum | undefined): Record<string, string> {
+export function checksumHeaders(checksum: Checksum | undefined, parts = 0): Record<string, string> {
   if (checksum === undefined) return {};
   return {
-    [checksumHeader(checksum.algorithm)]: checksum.value.toString('base64'),
+    [checksumHeader(checksum.algorithm)]: checksumText(checksum, parts),
     'x-amz-checksum-type': checksum.type,
   };
 }

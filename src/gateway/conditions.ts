@@ -73,6 +73,16 @@ export function writeConditions(headers: Headers, traits: StoreTraits): Record<s
   };
 }
 
+/** Conditions of a CompleteMultipartUpload. */
+export function completeConditions(headers: Headers, traits: StoreTraits): Record<string, string> {
+  const noneMatch = headers['if-none-match'];
+  // No store at hand is known to compare the object's ETag here.
+  if (headers['if-match'] !== undefined) refuse('If-Match');
+  if (noneMatch === undefined) return {};
+  if (!traits.completeIfNoneMatch || noneMatch !== '*') refuse('If-None-Match');
+  return { 'if-none-match': '*' };
+}
+
 /** Conditions of a DELETE. */
 export function deleteConditions(headers: Headers, traits: StoreTraits): Record<string, string> {
   const match = headers['if-match'];

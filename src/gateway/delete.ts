@@ -12,12 +12,13 @@ import {
 import type { DeleteObject, DeleteObjects } from '../s3/operation.ts';
 import { toStoreEtag } from '../sse/etag.ts';
 import { mayDelete } from './authorize.ts';
-import { ANSWER_LIMIT, callStore, contentMd5, smallBody, XML } from './calls.ts';
+import { ANSWER_LIMIT, callStore, smallBody } from './calls.ts';
 import { deleteConditions } from './conditions.ts';
 import type { BucketExchange, Exchange, Reply } from './exchange.ts';
 import { forwardedRequest, answerHeaders } from './headers.ts';
 import { storeError } from './store-errors.ts';
 import { storePlace } from './target.ts';
+import { contentMd5, XML } from './xml-body.ts';
 
 /** DeleteObject needs no key: it works while the service is stopped. */
 export async function deleteObject(x: BucketExchange<DeleteObject>): Promise<Reply> {

@@ -1,8 +1,9 @@
 import { ServiceError } from '../errors.ts';
 import { DEFAULT_BUCKET_ENCRYPTION, formatBucketEncryption, parseBucketEncryption } from '../s3/bucket-encryption.ts';
 import type { DeleteBucketEncryption, GetBucketEncryption, PutBucketEncryption } from '../s3/operation.ts';
-import { smallBody, XML } from './calls.ts';
+import { smallBody } from './calls.ts';
 import type { BucketExchange, Reply } from './exchange.ts';
+import { XML } from './xml-body.ts';
 
 const BODY_LIMIT = 64 * 1024;
 

@@ -7,6 +7,8 @@ import type { KeyService } from '../kms/ports.ts';
 import type { Operation } from '../s3/operation.ts';
 import type { Verified } from '../sigv4/types.ts';
 import type { StoreClient } from '../store/port.ts';
+import type { Manifests } from './manifests.ts';
+import type { Uploads } from './uploads.ts';
 
 /** Solely-owned random bytes; the caller may wipe or give them away. */
 export type Entropy = (bytes: number) => Buffer;
@@ -16,6 +18,8 @@ export interface Rooms {
   readonly store: StoreClient;
   readonly keys: KeyService & { frozen(): boolean };
   readonly buckets: BucketRecords;
+  readonly uploads: Uploads;
+  readonly manifests: Manifests;
   readonly envelopeKeys: EnvelopeKeys;
   readonly realmId: Buffer;
   readonly audit: Audit;

@@ -1,10 +1,11 @@
 import { ServiceError } from '../errors.ts';
 import type { Forward } from '../s3/operation.ts';
-import { ANSWER_LIMIT, callStore, contentMd5, smallBody } from './calls.ts';
+import { ANSWER_LIMIT, callStore, smallBody } from './calls.ts';
 import type { BucketExchange, Reply } from './exchange.ts';
 import { answerHeaders, forwardedRequest } from './headers.ts';
 import { storeError } from './store-errors.ts';
 import { storePlace } from './target.ts';
+import { contentMd5 } from './xml-body.ts';
 
 /** Bodies of tagging, ACL, lifecycle and the like (AWS's own limits are smaller). */
 const BODY_LIMIT = 1024 * 1024;

@@ -1,36 +1,26 @@
 import type { ServerResponse } from 'node:http';
-import { integrityError, ServiceError } from '../errors.ts';
+import { ServiceError } from '../errors.ts';
 import type { GetObject, HeadObject } from '../s3/operation.ts';
-import { formatContentRange, resolveRange, unsatisfiable, type ByteRange, type RangeSpec } from '../s3/range.ts';
-import { toClientEtag } from '../sse/etag.ts';
-import { SIZE } from '../sse/format.ts';
-import { openSingle, planRange } from '../sse/object.ts';
+import { formatContentRange, resolveRange } from '../s3/range.ts';
 import { requireReadMode, type SseReadRequest } from '../sse/request.ts';
-import type { StoreHeaders, StoreResponse } from '../store/port.ts';
 import type { BucketExchange, Reply } from './exchange.ts';
-import { checksumHeaders } from './checksum.ts';
+import { find, partRange, type Found } from './find.ts';
 import { readAnswer } from './headers.ts';
 import { endOfStreams, openEnvelope } from './keys.ts';
+import { opened, refuseCustomerKey, storedChecksum } from './opened.ts';
+import { lookAtEnd, type Looked } from './read-parts.ts';
 import { writeHead } from './respond.ts';
 import { readSse, sseAnswer } from './sse.ts';
-import { askStore, describe, examine, readError, type Stored } from './stored.ts';
-import { sendOpened, unsealed, type Opening } from './stream.ts';
+import { describe, type Stored } from './stored.ts';
+import { sendOpened } from './stream.ts';
 
-/** Reads that moved under us are begun again this often; then the client is told to retry. */
-const ATTEMPTS = 3;
-
-/** What was found, and what of it goes to the client. */
-interface Found {
-  readonly stored: Stored;
-  readonly response: StoreResponse;
-  readonly range: ByteRange | undefined;
-}
-
-/** GetObject: one request to the store for the whole and for a range from a position; two for a suffix. */
+/**
+ * GetObject: one request to the store for the whole and for a range from a position; two for a suffix, and for a range
+ * of an object in parts whose manifest is not at hand.
+ */
 export async function getObject(x: BucketExchange<GetObject>): Promise<Reply> {
   const sse = readSse(x);
-  refusePart(x);
-  const found = await find(x, x.op.range);
+  const found = await find(x, sse);
   try {
     return await answer(x, found, sse);
   } catch (err) {
@@ -42,152 +32,56 @@ export async function getObject(x: BucketExchange<GetObject>): Promise<Reply> {
 /** HeadObject: like the GET, without its body; the key is asked for only where AWS asks for one (SSE-C). */
 export async function headObject(x: BucketExchange<HeadObject>): Promise<Reply> {
   const sse = readSse(x);
-  refusePart(x);
-  const { stored, response } = await describe(x);
-  const range = resolveRange(x.op.range, stored.length);
+  const { partNumber } = x.op;
+  const { stored, response, manifest } = await headOf(x, sse);
+  const part = partNumber === undefined ? undefined : partRange(manifest, partNumber);
+  const range = part?.range ?? resolveRange(x.op.range, stored.length);
   const checksum = await checkHead(x, stored, sse);
-  const length = range === undefined ? stored.length : range.last - range.first + 1;
+  const length = part?.length ?? (range === undefined ? stored.length : range.last - range.first + 1);
+  const partial = range !== undefined || part?.count !== undefined;
   return {
-    status: range === undefined ? 200 : 206,
+    status: partial ? 206 : 200,
     headers: {
       ...readAnswer(x, response.headers),
       ...sealedAnswer(x, stored, sse),
-      ...(range === undefined ? checksum : { 'content-range': formatContentRange(range) }),
+      ...(range === undefined ? {} : { 'content-range': formatContentRange(range) }),
+      ...(partial ? partsCount(part?.count) : checksum),
       'content-length': String(length),
     },
   };
 }
 
-/** An object of one PUT has one part. */
-function refusePart(x: BucketExchange<GetObject | HeadObject>): void {
-  if (x.op.partNumber !== undefined && x.op.partNumber !== 1) throw new ServiceError('InvalidRange');
+async function headOf(x: BucketExchange<HeadObject>, sse: SseReadRequest): Promise<Looked> {
+  const looked = x.op.partNumber === undefined ? undefined : await lookAtEnd(x, sse);
+  return looked ?? { ...(await describe(x)), manifest: undefined };
 }
 
-async function find(x: BucketExchange<GetObject>, spec: RangeSpec | undefined): Promise<Found> {
-  for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
-    const found = spec === undefined ? await findWhole(x) : await findRange(x, spec);
-    if (found !== undefined) return found;
-  }
-  throw new ServiceError('ServiceUnavailable', { reason: 'object-moved', headers: { 'Retry-After': '1' } });
-}
-
-async function findWhole(x: BucketExchange<GetObject>): Promise<Found> {
-  const response = await askStore(x, 'GET');
-  if (response.status !== 200) throw await readError(x, response);
-  return { stored: examined(x, response), response, range: undefined };
-}
-
-/**
- * The bytes of a range lie at offsets that follow from the range alone, so that one request is enough where it names
- * its first byte. Undefined: the object has changed between two requests.
- */
-async function findRange(x: BucketExchange<GetObject>, spec: RangeSpec): Promise<Found | undefined> {
-  const conditional = x.caller.request.headers['if-range'] !== undefined;
-  if (conditional || spec.kind === 'suffix' || spec.first >= SIZE.maxPlaintext) return findDescribed(x, spec);
-  const response = await askStore(x, 'GET', sealedRange(spec.first, spec.last));
-  if (response.status === 416) {
-    response.discard();
-    return findDescribed(x, spec);
-  }
-  if (response.status !== 206) throw await readError(x, response);
-  const stored = examined(x, response);
-  if (stored.kind === 'plain') {
-    response.discard();
-    return findDescribed(x, spec);
-  }
-  try {
-    return { stored, response, range: resolveRange(spec, stored.length) };
-  } catch (err) {
-    response.discard();
-    throw err;
-  }
-}
-
-/** In two requests: the size first, then the bytes of that very version. */
-async function findDescribed(x: BucketExchange<GetObject>, spec: RangeSpec): Promise<Found | undefined> {
-  const { stored, response: head } = await describe(x);
-  if (!holdsIfRange(x.caller.request.headers['if-range'], head.headers)) return findWhole(x);
-  const range = resolveRange(spec, stored.length);
-  if (range === undefined) throw unsatisfiable(stored.length);
-  const wanted = stored.kind === 'plain' ? `bytes=${range.first}-${range.last}` : sealedRange(range.first, range.last);
-  const response = await askStore(x, 'GET', wanted, head.headers.etag);
-  if (response.status === 412 || response.status === 416) {
-    response.discard();
-    return undefined;
-  }
-  if (response.status !== 206) throw await readError(x, response);
-  const again = examined(x, response);
-  if (again.kind === stored.kind && again.length === stored.length) return { stored: again, response, range };
-  response.discard();
-  return undefined;
-}
-
-/** RFC 9110 section 13.1.5: a range of something else than the client has begun to read is the whole, with 200. */
-function holdsIfRange(condition: string | undefined, headers: StoreHeaders): boolean {
-  if (condition === undefined) return true;
-  return condition === toClientEtag(headers.etag ?? '') || condition === headers['last-modified'];
-}
-
-/** Plaintext positions as a Range of the store, before the object's length is known. */
-function sealedRange(first: number, last: number | undefined): string {
-  const end = last === undefined ? undefined : Math.min(last, SIZE.maxPlaintext - 1);
-  const plan = planRange(SIZE.maxPlaintext, first, end ?? first);
-  return `bytes=${plan.sealedStart}-${end === undefined ? '' : plan.sealedEnd}`;
-}
-
-function examined(x: BucketExchange<GetObject>, response: StoreResponse): Stored {
-  try {
-    return examine(x, response);
-  } catch (err) {
-    response.discard();
-    throw err;
-  }
+function partsCount(count: number | undefined): Record<string, string> {
+  return count === undefined ? {} : { 'x-amz-mp-parts-count': String(count) };
 }
 
 async function answer(x: BucketExchange<GetObject>, found: Found, sse: SseReadRequest): Promise<Reply> {
   const { stored, response, range } = found;
   const ended = endOfStreams(x, stored.kind === 'plain' ? 'none' : stored.envelope.mode);
-  const { opening, length, checksum } = await opened(x, found, sse);
-  const status = range === undefined ? 200 : 206;
-  const headers = {
+  const partial = range !== undefined || found.partsCount !== undefined;
+  const status = partial ? 206 : 200;
+  const headersWith = (length: number, checksum: Record<string, string>): Record<string, string> => ({
     ...readAnswer(x, response.headers),
     ...sealedAnswer(x, stored, sse),
-    ...(range === undefined ? checksum : { 'content-range': formatContentRange(range) }),
-    'content-length': String(range === undefined ? stored.length : range.last - range.first + 1),
+    ...(range === undefined ? {} : { 'content-range': formatContentRange(range) }),
+    ...(partial ? partsCount(found.partsCount) : checksum),
+    'content-length': String(length),
     ...x.op.overrides,
-  };
+  });
+  // A part of no bytes: what there is to read of it was its entry in the manifest.
+  if (range === undefined && partial) return { status, headers: headersWith(0, {}) };
+  const { opening, length, checksum } = await opened(x, found, sse);
+  const headers = headersWith(range === undefined ? stored.length : range.last - range.first + 1, checksum);
   const stream = (res: ServerResponse, requestId: string): Promise<void> => {
     const head = (): void => writeHead(res, { status, headers }, requestId, undefined);
     return sendOpened(res, head, response, opening, length, ended);
   };
   return { status, headers, stream };
-}
-
-/** The key, the policy and the audit first; then what turns the store's bytes into plaintext. */
-async function opened(
-  x: BucketExchange<GetObject>,
-  { stored, response, range }: Found,
-  sse: SseReadRequest,
-): Promise<{ opening: Opening; length: number; checksum: Record<string, string> }> {
-  if (stored.kind === 'plain') {
-    refuseCustomerKey(sse);
-    // What is sent must be what the head announces: bytes beyond it would be the client's next answer, told by the store.
-    const length = range === undefined ? stored.length : range.last - range.first + 1;
-    if (response.headers['content-length'] !== String(length)) throw integrityError('size');
-    return { opening: unsealed, length, checksum: {} };
-  }
-  const { envelope, length: plaintext, size } = stored;
-  const { objectKey, checksum } = await openEnvelope(x, envelope, sse);
-  if (envelope.pin === undefined) throw new ServiceError('InternalError', { reason: 'single-without-pin' });
-  const plan = range === undefined ? undefined : planRange(plaintext, range.first, range.last);
-  const opening = openSingle({
-    objectKey,
-    objectId: envelope.objectId,
-    pin: { length: plaintext, ...envelope.pin },
-    range: plan,
-  });
-  const length = plan === undefined ? size : plan.sealedEnd - plan.sealedStart + 1;
-  return { opening, length, checksum: x.op.checksumMode ? checksumHeaders(checksum) : {} };
 }
 
 function sealedAnswer(
@@ -216,17 +110,9 @@ async function checkHead(
   if (sse.mode !== 'SSE-C' && !x.op.checksumMode) return {};
   try {
     const { checksum } = await openEnvelope(x, stored.envelope, sse);
-    return x.op.checksumMode ? checksumHeaders(checksum) : {};
+    return x.op.checksumMode ? storedChecksum(x, stored, checksum) : {};
   } catch (err) {
     if (sse.mode !== 'SSE-C' && err instanceof ServiceError && err.status === 503) return {};
     throw err;
   }
-}
-
-function refuseCustomerKey(sse: SseReadRequest): void {
-  if (sse.mode !== 'SSE-C') return;
-  throw new ServiceError('InvalidRequest', {
-    message: 'The encryption parameters are not applicable to this object.',
-    reason: 'sse-c-not-applicable',
-  });
 }

@@ -90,7 +90,7 @@ async function unwrapDataKey(x: BucketExchange, envelope: VerifiedEnvelope): Pro
 }
 
 /** The last look before a commit: nothing that was begun before a stop is committed after it. */
-export function assertCommittable(x: BucketExchange, keys: SealingKeys): void {
+export function assertCommittable(x: BucketExchange, keys: Pick<SealingKeys, 'mode' | 'epoch'>): void {
   const service = x.rooms.keys;
   // What SSE-C began may end in a drain too.
   if (keys.mode !== 'SSE-C' || service.frozen()) service.assertRunning(keys.epoch);

@@ -10,9 +10,10 @@ import {
 import { toClientEtag } from '../sse/etag.ts';
 import { ENVELOPE_HEADER } from '../sse/format.ts';
 import { plaintextSize } from '../sse/size.ts';
-import { callStore, XML } from './calls.ts';
+import { callStore } from './calls.ts';
 import type { BucketExchange, Reply } from './exchange.ts';
 import { storeError } from './store-errors.ts';
+import { XML } from './xml-body.ts';
 
 /** HEADs at a time that tell sealed objects from plaintext ones in a mixed bucket. */
 const PROBES_AT_ONCE = 16;

@@ -11,6 +11,8 @@ import {
   notAdopted,
   refuseMappedTarget,
 } from './buckets.ts';
+import { completeMultipartUpload } from './complete-upload.ts';
+import { createMultipartUpload } from './create-upload.ts';
 import { deleteObject, deleteObjects } from './delete.ts';
 import { deleteBucketEncryption, getBucketEncryption, putBucketEncryption } from './encryption.ts';
 import type { BucketExchange, Exchange, Reply } from './exchange.ts';
@@ -18,7 +20,9 @@ import { forward } from './forward.ts';
 import { getObject, headObject } from './get.ts';
 import { frozen } from './keys.ts';
 import { list } from './list.ts';
+import { abortMultipartUpload, listMultipartUploads, listParts } from './list-uploads.ts';
 import { putObject } from './put.ts';
+import { uploadPart } from './upload-part.ts';
 
 type Of<K extends Operation['kind']> = Extract<Operation, { kind: K }>;
 
@@ -46,6 +50,12 @@ const bound: { readonly [K in Exclude<Operation['kind'], Unbound>]: (x: BucketEx
   GetObject: getObject,
   HeadObject: headObject,
   DeleteObject: deleteObject,
+  CreateMultipartUpload: createMultipartUpload,
+  UploadPart: uploadPart,
+  CompleteMultipartUpload: completeMultipartUpload,
+  AbortMultipartUpload: abortMultipartUpload,
+  ListParts: listParts,
+  ListMultipartUploads: listMultipartUploads,
   Forward: forward,
 };
 

@@ -4,6 +4,7 @@ import type { EncryptionContext } from '../sse/context.ts';
 import type { SseMode } from '../sse/format.ts';
 import {
   applyDefault,
+  parsePartSse,
   parseReadSse,
   parseWriteSse,
   sseResponseHeaders,
@@ -27,6 +28,11 @@ export function writeSse(x: BucketExchange): EffectiveSse {
 /** What a read brings: a customer key or nothing. */
 export function readSse(x: BucketExchange): SseReadRequest {
   return parseReadSse(x.caller.request.headers, transport(x));
+}
+
+/** What a part brings: the customer key of its upload, or nothing. */
+export function partSse(x: BucketExchange): SseReadRequest {
+  return parsePartSse(x.caller.request.headers, transport(x));
 }
 
 function transport(x: BucketExchange): { secureTransport: boolean; allowInsecureCustomerKeys: boolean } {

@@ -20,6 +20,7 @@ const RELAYED: ReadonlySet<string> = new Set<ErrorCode>([
   'MethodNotAllowed',
   'NoSuchBucket',
   'NoSuchKey',
+  'NoSuchUpload',
   'NoSuchVersion',
   'NotImplemented',
   'OperationAborted',

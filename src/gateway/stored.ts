@@ -1,21 +1,29 @@
 import { integrityError, ServiceError } from '../errors.ts';
 import type { GetObject, HeadObject } from '../s3/operation.ts';
 import { confirmSize, verifyEnvelope, verifyMetadata, type VerifiedEnvelope } from '../sse/envelope.ts';
+import { verifyFooter, type Footer } from '../sse/footer.ts';
 import { ENVELOPE_HEADER, FOOTER_LENGTH } from '../sse/format.ts';
 import type { StoreRequest, StoreResponse } from '../store/port.ts';
 import { readConditions, validatorsOf, verifyConditions } from './conditions.ts';
 import type { BucketExchange } from './exchange.ts';
 import { placeOf } from './keys.ts';
+import type { ReadPlace } from './manifests.ts';
 import { credentials } from './calls.ts';
 import { storeError } from './store-errors.ts';
 import { storePlace } from './target.ts';
 
-type Read = BucketExchange<GetObject | HeadObject>;
+export type Read = BucketExchange<GetObject | HeadObject>;
 
 /** An object as the store's own answer shows it; sealed or not is decided from the answer that brings its body. */
-export type Stored =
-  | { readonly kind: 'sealed'; readonly envelope: VerifiedEnvelope; readonly length: number; readonly size: number }
-  | { readonly kind: 'plain'; readonly length: number; readonly size: number };
+export type Stored = Sealed | { readonly kind: 'plain'; readonly length: number; readonly size: number };
+
+export interface Sealed {
+  readonly kind: 'sealed';
+  readonly envelope: VerifiedEnvelope;
+  /** T; of an object in parts only by inversion, until footer or manifest confirm it. */
+  readonly length: number;
+  readonly size: number;
+}
 
 /**
  * Asks the store for bytes of the object, under the client's conditions. `range` is in sealed bytes; `pin` an ETag of
@@ -46,14 +54,31 @@ export async function askStore(x: Read, method: 'GET' | 'HEAD', range?: string, 
  */
 export async function describe(x: Read): Promise<{ stored: Stored; response: StoreResponse }> {
   let response = await askStore(x, 'GET', `bytes=-${FOOTER_LENGTH}`);
-  if (response.status === 416 || response.status === 403) {
+  const empty = response.status === 416;
+  if (empty || response.status === 403) {
     response.discard();
     response = await askStore(x, 'HEAD');
   }
   if (response.status !== 200 && response.status !== 206) throw await readError(x, response);
   const stored = examine(x, response);
+  if (stored.kind === 'sealed' && stored.envelope.type === 'multipart') {
+    // No object in parts is shorter than its footer.
+    if (empty) throw integrityError('size');
+    if (response.status === 206) confirmFooter(x, stored, await response.collect(FOOTER_LENGTH));
+  }
   response.discard();
   return { stored, response };
+}
+
+/** T of an object in parts, which its envelope could not know, and the number of its parts. */
+export function confirmFooter(x: Read, { envelope, size, length }: Sealed, bytes: Buffer): Footer {
+  const footer = verifyFooter(bytes, envelope.objectId, size, x.rooms.envelopeKeys);
+  if (footer.type !== 'multipart' || footer.length !== length) throw integrityError('footer-parts');
+  return footer;
+}
+
+export function readPlace(x: Read): ReadPlace {
+  return { bucketId: x.bucket.bucketId, key: x.op.key, versionId: x.op.versionId };
 }
 
 /** The store's refusal of a read. Some send a 304 without its ETag: then it is the one that the client named. */
@@ -75,9 +100,9 @@ export function examine(x: Read, response: StoreResponse): Stored {
   x.entry.add({ mode: envelope.mode });
   checkMetadata(x, envelope, headers);
   const length = confirmSize(envelope, size);
-  if (envelope.type === 'multipart') {
-    throw new ServiceError('NotImplemented', { message: 'Objects uploaded in parts cannot be read yet.' });
-  }
+  const { manifests } = x.rooms;
+  if (envelope.type === 'multipart') manifests.saw(readPlace(x), envelope.tag);
+  else manifests.forget(readPlace(x));
   return { kind: 'sealed', envelope, length, size };
 }
 

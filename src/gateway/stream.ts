@@ -6,12 +6,23 @@ import type { BodySink, StoreResponse } from '../store/port.ts';
 /** Turns the store's bytes into the client's: verified ones only. */
 export interface Opening {
   update(chunk: Buffer): Buffer[];
-  /** Throws unless everything that was to come has come. */
-  finish(): void;
+  /** Throws unless everything that was to come has come; gives what was held until then. */
+  finish(): readonly Buffer[];
+}
+
+/** An opener that holds nothing back. */
+export function openingOf(opener: { update(chunk: Buffer): Buffer[]; finish(): void }): Opening {
+  return {
+    update: (chunk) => opener.update(chunk),
+    finish: () => {
+      opener.finish();
+      return [];
+    },
+  };
 }
 
 /** Bytes of an object that was never sealed (mixed buckets). */
-export const unsealed: Opening = { update: (chunk) => [chunk], finish: () => undefined };
+export const unsealed: Opening = { update: (chunk) => [chunk], finish: () => [] };
 
 /**
  * Pumps the first `length` bytes of the store's answer through `opening` to the client. The head goes out with the
@@ -73,8 +84,12 @@ async function pumpOpened(
     },
   };
   await response.pump(sink);
-  opening.finish();
+  const held = opening.finish();
   ended?.throwIfAborted();
+  for (const piece of held) {
+    if (last !== undefined) send(last);
+    last = piece;
+  }
   if (!res.headersSent) head();
   await new Promise<void>((resolve) => {
     res.once('close', resolve);

@@ -56,6 +56,10 @@ export class KeyUse implements KeyService {
     this.local.assertMayCommit(epoch);
   }
 
+  assertServing(): void {
+    this.local.running();
+  }
+
   get stopping(): AbortSignal {
     return this.local.stopping;
   }

@@ -91,6 +91,8 @@ export interface KeyService {
    */
   epoch(): number;
   assertRunning(epoch: number): void;
+  /** Throws 503 unless something new may begin: in a drain it may not, even where it needs no key. */
+  assertServing(): void;
   /** Aborts when the service is stopped in `abort` mode (or a drain's limit has passed). */
   readonly stopping: AbortSignal;
   /** As `stopping`, but only for a stop of scope `all`: it ends SSE-C and plaintext streams too. */

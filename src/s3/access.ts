@@ -18,15 +18,18 @@ const grants = (headers: Headers): boolean =>
   (headers['x-amz-acl'] ?? 'private') !== 'private';
 const isTrue = (name: string) => (headers: Headers) => headers[name]?.toLowerCase() === 'true';
 
+/** What an upload will be is said when it is created. */
+const WRITES = ['PutObject', 'CreateMultipartUpload'];
+
 const HEADER_RIGHTS: readonly HeaderRight[] = [
-  { operations: ['PutObject'], asked: named('x-amz-tagging'), action: 's3:PutObjectTagging' },
-  { operations: ['PutObject'], asked: grants, action: 's3:PutObjectAcl' },
+  { operations: WRITES, asked: named('x-amz-tagging'), action: 's3:PutObjectTagging' },
+  { operations: WRITES, asked: grants, action: 's3:PutObjectAcl' },
   {
-    operations: ['PutObject'],
+    operations: WRITES,
     asked: named('x-amz-object-lock-mode', 'x-amz-object-lock-retain-until-date'),
     action: 's3:PutObjectRetention',
   },
-  { operations: ['PutObject'], asked: named('x-amz-object-lock-legal-hold'), action: 's3:PutObjectLegalHold' },
+  { operations: WRITES, asked: named('x-amz-object-lock-legal-hold'), action: 's3:PutObjectLegalHold' },
   { operations: ['CreateBucket'], asked: grants, action: 's3:PutBucketAcl' },
   {
     operations: ['CreateBucket'],

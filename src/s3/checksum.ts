@@ -61,13 +61,18 @@ export interface ChecksumPlan {
   verify(trailers: Readonly<Record<string, string>>): PlaintextDigest | undefined;
 }
 
-/** Makes the plan of a request. Nothing is computed that nobody asked for; two checksums are refused, as by AWS. */
-export function checksumPlan(headers: Readonly<Record<string, string>>): ChecksumPlan {
+/**
+ * Makes the plan of a request. Nothing is computed that nobody asked for; two checksums are refused, as by AWS.
+ * `wanted` is what the upload that the body is part of asks for: computed where the request has none, and the only one.
+ */
+export function checksumPlan(headers: Readonly<Record<string, string>>, wanted?: ChecksumAlgorithm): ChecksumPlan {
   const declared = headerChecksum(headers);
   const trailer = trailerAlgorithm(headers['x-amz-trailer']);
   if (declared !== undefined && trailer !== undefined) throw severalChecksums();
-  const algorithm = declared?.algorithm ?? trailer;
-  checkNamedAlgorithm(headers, algorithm);
+  const stated = declared?.algorithm ?? trailer;
+  checkNamedAlgorithm(headers, stated);
+  if (wanted !== undefined && stated !== undefined && stated !== wanted) throw otherType(wanted, stated);
+  const algorithm = stated ?? wanted;
   const md5 = headers['content-md5'];
   const expectedMd5 = md5 === undefined ? undefined : fromBase64(md5, MD5_LENGTH);
   if (md5 !== undefined && expectedMd5 === undefined) throw new ServiceError('InvalidDigest');
@@ -83,9 +88,9 @@ export function checksumPlan(headers: Readonly<Record<string, string>>): Checksu
     verify: (trailers) => {
       if (expectedMd5 && md5Digester) assertDigest('Content-MD5', expectedMd5, md5Digester.digest());
       if (algorithm === undefined || digester === undefined) return undefined;
-      const expected = declared?.value ?? trailerValue(trailers, algorithm);
-      assertDigest(algorithm, expected, digester.digest());
-      return { algorithm, value: expected };
+      const value = digester.digest();
+      if (stated !== undefined) assertDigest(algorithm, declared?.value ?? trailerValue(trailers, algorithm), value);
+      return { algorithm, value };
     },
   };
 }
@@ -143,6 +148,31 @@ function trailerValue(trailers: Readonly<Record<string, string>>, algorithm: Che
   return value;
 }
 
+/** The algorithm that CreateMultipartUpload names for its parts. */
+export function namedAlgorithm(name: string): ChecksumAlgorithm {
+  return knownAlgorithm(PREFIX + name.toLowerCase());
+}
+
+/** A checksum header of a request whose body it does not speak of (CompleteMultipartUpload: the whole object's). */
+export function statedChecksum(headers: Readonly<Record<string, string>>):
+  | {
+      readonly algorithm: ChecksumAlgorithm;
+      readonly text: string;
+    }
+  | undefined {
+  const [name, ...others] = Object.keys(headers).filter((key) => key.startsWith(PREFIX) && !SETTINGS.has(key));
+  if (name === undefined) return undefined;
+  if (others.length > 0) throw severalChecksums();
+  return { algorithm: knownAlgorithm(name), text: headers[name] ?? '' };
+}
+
+/** The digest of a few bytes, as COMPOSITE checksums are made of the parts' own. */
+export function digestOf(algorithm: ChecksumAlgorithm, bytes: Buffer): Buffer {
+  const digester = ALGORITHMS[algorithm].create();
+  digester.update(bytes);
+  return digester.digest();
+}
+
 /** Strict base64 of exactly `length` bytes. */
 function fromBase64(text: string, length: number): Buffer | undefined {
   const bytes = Buffer.from(text, 'base64');
@@ -154,6 +184,14 @@ function assertDigest(name: string, expected: Buffer, actual: Buffer): void {
   throw new ServiceError('BadDigest', {
     message: `The ${name} you specified did not match the calculated checksum.`,
     reason: `digest:${name.toLowerCase()}`,
+  });
+}
+
+function otherType(wanted: ChecksumAlgorithm, stated: ChecksumAlgorithm): ServiceError {
+  const [expected, actual] = [wanted.toLowerCase(), stated.toLowerCase()];
+  return new ServiceError('InvalidRequest', {
+    message: `Checksum Type mismatch occurred, expected checksum Type: ${expected}, actual checksum Type: ${actual}`,
+    reason: 'checksum-type',
   });
 }
 

@@ -36,16 +36,19 @@ const CONTENT = [
 const LOCK = ['x-amz-object-lock-mode', 'x-amz-object-lock-retain-until-date', 'x-amz-object-lock-legal-hold'] as const;
 const REMOVAL = ['x-amz-bypass-governance-retention', 'x-amz-mfa'] as const;
 
+const WRITE = [
+  ...CONTENT,
+  ...GRANTS,
+  ...LOCK,
+  'x-amz-storage-class',
+  'x-amz-tagging',
+  'x-amz-website-redirect-location',
+] as const;
+
 /** Per operation, beside COMMON. A forwarded operation that is not here sends its Content-Type only. */
 const REQUEST: Readonly<Record<string, readonly string[]>> = {
-  PutObject: [
-    ...CONTENT,
-    ...GRANTS,
-    ...LOCK,
-    'x-amz-storage-class',
-    'x-amz-tagging',
-    'x-amz-website-redirect-location',
-  ],
+  PutObject: WRITE,
+  CreateMultipartUpload: WRITE,
   CreateBucket: [...GRANTS, 'x-amz-bucket-object-lock-enabled', 'x-amz-object-ownership'],
   DeleteObject: REMOVAL,
   DeleteObjects: REMOVAL,
@@ -96,7 +99,7 @@ const OTHER_RESPONSE_SET: ReadonlySet<string> = new Set(OTHER_RESPONSE);
  */
 export function requestHeadersFor(row: OperationRow, headers: Headers, envelopeHeader: string): Record<string, string> {
   const allowed = REQUEST_SETS.get(row.name) ?? (row.mode === 'forward' ? FORWARD_SET : COMMON_SET);
-  const metadata = row.name === 'PutObject';
+  const metadata = row.name === 'PutObject' || row.name === 'CreateMultipartUpload';
   const hop = connectionNames(headers);
   const out: Record<string, string> = {};
   for (const [name, value] of Object.entries(headers)) {

@@ -71,20 +71,66 @@ const PARSERS: { readonly [K in Understood['kind']]: (args: Arguments) => Extrac
   HeadObject: (args) => ({ kind: 'HeadObject', ...read(args) }),
   DeleteObject: ({ row, bucket, key, query }) => ({ kind: 'DeleteObject', row, bucket, key, ...parseVersion(query) }),
   DeleteObjects: ({ row, bucket }) => ({ kind: 'DeleteObjects', row, bucket }),
+  CreateMultipartUpload: ({ row, bucket, key }) => ({ kind: 'CreateMultipartUpload', row, bucket, key }),
+  UploadPart: (args) => {
+    const partNumber = integer(args.query, 'partNumber', 1, 10_000);
+    if (partNumber === undefined) throw invalid('partNumber', 'Part number must be an integer between 1 and 10000');
+    return { kind: 'UploadPart', ...upload(args), partNumber };
+  },
+  CompleteMultipartUpload: (args) => ({ kind: 'CompleteMultipartUpload', ...upload(args) }),
+  AbortMultipartUpload: (args) => ({ kind: 'AbortMultipartUpload', ...upload(args) }),
+  ListParts: (args) => ({
+    kind: 'ListParts',
+    ...upload(args),
+    maxParts: pageSize(args.query, 'max-parts'),
+    partNumberMarker: integer(args.query, 'part-number-marker', 0, 2_147_483_647) ?? 0,
+    ...encoding(args.query),
+  }),
+  ListMultipartUploads: ({ row, bucket, query }) => ({
+    kind: 'ListMultipartUploads',
+    row,
+    bucket,
+    prefix: query.get('prefix') ?? '',
+    delimiter: query.get('delimiter') ?? '',
+    maxUploads: pageSize(query, 'max-uploads'),
+    keyMarker: query.get('key-marker') ?? '',
+    uploadIdMarker: query.get('upload-id-marker') ?? '',
+    ...encoding(query),
+  }),
 };
 
-function listing({ row, bucket, query }: Arguments): ListParameters {
+/** An upload id is the store's: opaque, and copied into requests, so what no store issues is no upload. */
+function upload({ row, bucket, key, query }: Arguments): {
+  readonly row: OperationRow;
+  readonly bucket: string;
+  readonly key: string;
+  readonly uploadId: string;
+} {
+  const uploadId = query.get('uploadId') ?? '';
+  if (!/^[\x21-\x7e]{1,1024}$/.test(uploadId)) throw new ServiceError('NoSuchUpload');
+  return { row, bucket, key, uploadId };
+}
+
+function pageSize(query: ReadonlyMap<string, string>, name: string): number {
+  return Math.min(1000, integer(query, name, 0, 2_147_483_647) ?? 1000);
+}
+
+function encoding(query: ReadonlyMap<string, string>): { readonly encodingType?: 'url' } {
   const encodingType = query.get('encoding-type') ?? '';
   if (encodingType !== '' && encodingType !== 'url') {
     throw invalid('encoding-type', 'Invalid Encoding Method specified in Request');
   }
+  return encodingType === 'url' ? { encodingType } : {};
+}
+
+function listing({ row, bucket, query }: Arguments): ListParameters {
   return {
     row,
     bucket,
     prefix: query.get('prefix') ?? '',
     delimiter: query.get('delimiter') ?? '',
-    maxKeys: Math.min(1000, integer(query, 'max-keys', 0, 2_147_483_647) ?? 1000),
-    ...(encodingType === 'url' ? { encodingType } : {}),
+    maxKeys: pageSize(query, 'max-keys'),
+    ...encoding(query),
   };
 }
 

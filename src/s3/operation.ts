@@ -93,6 +93,41 @@ export interface DeleteObject extends OnVersion {
 export interface DeleteObjects extends OnBucket {
   readonly kind: 'DeleteObjects';
 }
+export interface CreateMultipartUpload extends OnObject {
+  readonly kind: 'CreateMultipartUpload';
+}
+interface OnUpload extends OnObject {
+  /** The store's, opaque; never empty. */
+  readonly uploadId: string;
+}
+export interface UploadPart extends OnUpload {
+  readonly kind: 'UploadPart';
+  /** 1..10,000. */
+  readonly partNumber: number;
+}
+export interface CompleteMultipartUpload extends OnUpload {
+  readonly kind: 'CompleteMultipartUpload';
+}
+export interface AbortMultipartUpload extends OnUpload {
+  readonly kind: 'AbortMultipartUpload';
+}
+export interface ListParts extends OnUpload {
+  readonly kind: 'ListParts';
+  /** 0..1000. */
+  readonly maxParts: number;
+  readonly partNumberMarker: number;
+  readonly encodingType?: 'url';
+}
+export interface ListMultipartUploads extends OnBucket {
+  readonly kind: 'ListMultipartUploads';
+  readonly prefix: string;
+  readonly delimiter: string;
+  /** 0..1000. */
+  readonly maxUploads: number;
+  readonly keyMarker: string;
+  readonly uploadIdMarker: string;
+  readonly encodingType?: 'url';
+}
 /** An operation that the store answers by itself, re-signed; `query` is what goes on. */
 export interface Forward extends OnBucket {
   readonly kind: 'Forward';
@@ -119,6 +154,12 @@ export type Operation =
   | HeadObject
   | DeleteObject
   | DeleteObjects
+  | CreateMultipartUpload
+  | UploadPart
+  | CompleteMultipartUpload
+  | AbortMultipartUpload
+  | ListParts
+  | ListMultipartUploads
   | Forward;
 
 export type Understood = Exclude<Operation, Forward>;

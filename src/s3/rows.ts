@@ -96,6 +96,16 @@ const UNDERSTOOD = [
     query: ['versionId'],
     version: 's3:DeleteObjectVersion',
   }),
+  row('understood', 'object', 'POST', 'CreateMultipartUpload', ['uploads'], 's3:PutObject'),
+  row('understood', 'object', 'PUT', 'UploadPart', ['partNumber', 'uploadId'], 's3:PutObject'),
+  row('understood', 'object', 'POST', 'CompleteMultipartUpload', ['uploadId'], 's3:PutObject'),
+  row('understood', 'object', 'DELETE', 'AbortMultipartUpload', ['uploadId'], 's3:AbortMultipartUpload'),
+  row('understood', 'object', 'GET', 'ListParts', ['uploadId'], 's3:ListMultipartUploadParts', {
+    query: ['max-parts', 'part-number-marker', 'encoding-type'],
+  }),
+  row('understood', 'bucket', 'GET', 'ListMultipartUploads', ['uploads'], 's3:ListBucketMultipartUploads', {
+    query: ['prefix', 'delimiter', 'encoding-type', 'max-uploads', 'key-marker', 'upload-id-marker'],
+  }),
 ] as const;
 
 /** Get/Put/Delete of one configuration kept by the store; `names` gives the operation of each method. */
@@ -209,28 +219,8 @@ function refused(
 
 const COPY_SOURCE = 'x-amz-copy-source';
 const REFUSED: readonly OperationRow[] = [
-  ...refused('uploads in parts and copies need the manifest, which is not built yet', [
-    ['object', 'POST', 'CreateMultipartUpload', ['uploads'], 's3:PutObject'],
-    ['object', 'PUT', 'UploadPart', ['partNumber', 'uploadId'], 's3:PutObject'],
+  ...refused('it is not built yet', [
     ['object', 'PUT', 'UploadPartCopy', ['partNumber', 'uploadId'], 's3:PutObject', { header: COPY_SOURCE }],
-    ['object', 'POST', 'CompleteMultipartUpload', ['uploadId'], 's3:PutObject'],
-    ['object', 'DELETE', 'AbortMultipartUpload', ['uploadId'], 's3:AbortMultipartUpload'],
-    [
-      'object',
-      'GET',
-      'ListParts',
-      ['uploadId'],
-      's3:ListMultipartUploadParts',
-      { query: ['max-parts', 'part-number-marker', 'encoding-type'] },
-    ],
-    [
-      'bucket',
-      'GET',
-      'ListMultipartUploads',
-      ['uploads'],
-      's3:ListBucketMultipartUploads',
-      { query: ['prefix', 'delimiter', 'encoding-type', 'max-uploads', 'key-marker', 'upload-id-marker'] },
-    ],
     ['object', 'PUT', 'CopyObject', [], 's3:PutObject', { header: COPY_SOURCE }],
     ['bucket', 'POST', 'PostObject', [], 's3:PutObject'],
     ['object', 'GET', 'GetObjectAttributes', ['attributes'], 's3:GetObjectAttributes', { query: ['versionId'] }],

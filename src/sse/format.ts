@@ -112,6 +112,13 @@ export const LABEL = {
   recover: label('recover'),
   envelope: label('envelope'),
   footer: label('footer'),
+  upload: label('upload'),
+  uploadList: label('upload-list'),
+  uploadRecord: label('upload-record'),
+  uploadManifestKey: label('upload-manifest-key'),
+  partRecord: label('part-record'),
+  partEtag: label('part-etag'),
+  tombstone: label('tombstone'),
 } as const;
 
 /** Context names that only the gateway may set. */

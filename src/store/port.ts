@@ -82,6 +82,8 @@ export interface StoreTraits {
   readonly putIfMatch: boolean;
   /** Honours `If-None-Match: *` on PUT. */
   readonly putIfNoneMatch: boolean;
+  /** Honours `If-None-Match: *` on CompleteMultipartUpload. */
+  readonly completeIfNoneMatch: boolean;
   /** Honours `If-Match` on DELETE. */
   readonly deleteIfMatch: boolean;
   /** Keeps a body under a key that ends in `/`. */

@@ -15,6 +15,7 @@ export type Probe = (bench: ProbeBench) => Promise<boolean>;
 
 const OLD = Buffer.from('the object that was there before');
 const CUT_LENGTH = 192 * 1024;
+const PART = Buffer.from('a part of an upload');
 const CUT_AFTER = 96 * 1024;
 /** A store may commit a moment after it saw the end of the connection. */
 const LATE_COMMIT_MS = [100, 200, 500];
@@ -119,6 +120,27 @@ export const probePutIfNoneMatch: Probe = async (bench) => {
   const put = (): Promise<Answer> => call(bench, { method: 'PUT', key, body: OLD, headers: { 'if-none-match': '*' } });
   const first = telling(await put());
   return first.status === 200 && (await put()).status === 412 && holds(bench, key, OLD);
+};
+
+/** An upload completed over an object that is there: refused, and the object kept. */
+export const probeCompleteIfNoneMatch: Probe = async (bench) => {
+  const key = bench.key('complete-if-none-match');
+  await putOld(bench, key);
+  const created = telling(await call(bench, { method: 'POST', key, query: [['uploads', '']] }));
+  const uploadId = /<UploadId>([^<]+)<\/UploadId>/.exec(created.body.toString('utf8'))?.[1];
+  if (created.status !== 200 || uploadId === undefined) throw aborted(`status ${created.status}`);
+  const upload = ['uploadId', uploadId] as const;
+  try {
+    const part = await call(bench, { method: 'PUT', key, query: [['partNumber', '1'], upload], body: PART });
+    const etag = part.headers['etag'];
+    if (part.status !== 200 || etag === undefined) throw aborted(`status ${part.status}`);
+    const list = `<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>${etag}</ETag></Part></CompleteMultipartUpload>`;
+    const headers = { 'if-none-match': '*', 'content-type': 'application/xml' };
+    const answer = await call(bench, { method: 'POST', key, query: [upload], headers, body: Buffer.from(list) });
+    return telling(answer).status === 412 && (await holds(bench, key, OLD));
+  } finally {
+    await call(bench, { method: 'DELETE', key, query: [upload] });
+  }
 };
 
 export const probeDeleteIfMatch: Probe = async (bench) => {

@@ -1,5 +1,6 @@
 import type { StoreTraits } from './port.ts';
 import {
+  probeCompleteIfNoneMatch,
   probeDeleteIfMatch,
   probePathsApart,
   probePutIfMatch,
@@ -47,6 +48,12 @@ export const TRAITS: readonly TraitRow[] = [
     careful: false,
     missing: 'a PUT with If-None-Match is 501, never passed over in silence',
     probe: probePutIfNoneMatch,
+  },
+  {
+    name: 'completeIfNoneMatch',
+    careful: false,
+    missing: 'a CompleteMultipartUpload with If-None-Match is 501, never passed over in silence',
+    probe: probeCompleteIfNoneMatch,
   },
   {
     name: 'deleteIfMatch',

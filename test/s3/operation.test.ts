@@ -26,9 +26,12 @@ function parse(method: string, { path = '/bucket/key', query = {}, headers = {} 
 
 const PATHS = { service: '/', bucket: '/bucket', object: '/bucket/key' } as const;
 
+/** Selectors that are more than a name. */
+const VALUES: Readonly<Record<string, string>> = { 'list-type': '2', partNumber: '1', uploadId: 'upload' };
+
 /** The smallest request that a row takes. */
 function requestOf(row: OperationRow): [string, Request] {
-  const query = Object.fromEntries(row.selector.map((name) => [name, name === 'list-type' ? '2' : '']));
+  const query = Object.fromEntries(row.selector.map((name) => [name, VALUES[name] ?? '']));
   const headers = row.selectorHeader === undefined ? {} : { [row.selectorHeader]: '/other/key' };
   return [row.method, { path: PATHS[row.level], query, headers }];
 }
@@ -70,6 +73,18 @@ describe('the operation table', () => {
   it('has one row for a level, method and selector', () => {
     const ids = OPERATION_ROWS.map((r) => `${r.level} ${r.method} ${r.selector.join('&')} ${r.selectorHeader ?? ''}`);
     expect(new Set(ids).size).toBe(ids.length);
+  });
+
+  it.each([
+    ['PUT', { partNumber: '0', uploadId: 'u' }, 'InvalidArgument'],
+    ['PUT', { partNumber: '10001', uploadId: 'u' }, 'InvalidArgument'],
+    ['PUT', { partNumber: '', uploadId: 'u' }, 'InvalidArgument'],
+    ['PUT', { partNumber: '1', uploadId: '' }, 'NoSuchUpload'],
+    ['PUT', { partNumber: '1', uploadId: 'a b' }, 'NoSuchUpload'],
+    ['GET', { uploadId: 'u', 'max-parts': '-1' }, 'InvalidArgument'],
+    ['GET', { uploadId: 'u', 'encoding-type': 'x' }, 'InvalidArgument'],
+  ] as const)('%s of %o is %s', (method, query, code) => {
+    expect(codeOf(() => parse(method, { query }))).toBe(code);
   });
 
   // What could make the store move, copy, answer or report on sealed bytes. Adding one here needs a reason.

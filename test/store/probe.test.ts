@@ -49,7 +49,16 @@ test.each<[string, keyof StoreTraits, (request: StoreRequest) => StoreRequest]>(
         (name) => name === 'x-amz-content-sha256' || name === 'x-amz-trailer' || name.includes('decoded'),
       ),
   ],
-  ['overlooks If-None-Match', 'putIfNoneMatch', (request) => without(request, (name) => name === 'if-none-match')],
+  [
+    'overlooks If-None-Match',
+    'putIfNoneMatch',
+    (request) => (request.method === 'PUT' ? without(request, (name) => name === 'if-none-match') : request),
+  ],
+  [
+    'overlooks If-None-Match on Complete',
+    'completeIfNoneMatch',
+    (request) => (request.method === 'POST' ? without(request, (name) => name === 'if-none-match') : request),
+  ],
   [
     'overlooks If-Match on PUT',
     'putIfMatch',

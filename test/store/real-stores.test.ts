@@ -14,7 +14,9 @@ const KNOWN: Readonly<Record<string, StoreTraits>> = {
   devstore: traitsOf(() => true),
   versitygw: traitsOf(({ name }) => !['refusesShortBody', 'keepsSlashBody', 'keepsPathsApart'].includes(name)),
   seaweedfs: traitsOf(({ name }) => !['keepsSlashBody', 'keepsSlashMetadata', 'keepsPathsApart'].includes(name)),
-  radosgw: traitsOf(({ name }) => name !== 'acceptsTrailers' && name !== 'putIfMatch' && name !== 'deleteIfMatch'),
+  radosgw: traitsOf(
+    ({ name }) => !['acceptsTrailers', 'putIfMatch', 'completeIfNoneMatch', 'deleteIfMatch'].includes(name),
+  ),
 };
 
 const closing: StoreClient[] = [];

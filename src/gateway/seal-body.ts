@@ -1,0 +1,106 @@
+import { ServiceError } from '../errors.ts';
+import type { ChecksumPlan } from '../s3/checksum.ts';
+import { payloadReader } from '../sigv4/chunked.ts';
+import type { Checksum } from '../sse/format.ts';
+import type { StoreHeaders, StoreRequest, StoreResponse, StoreUpload } from '../store/port.ts';
+import { collectBody, pumpBody } from './body.ts';
+import { asChecksum } from './checksum.ts';
+import type { BucketExchange } from './exchange.ts';
+import { storeError } from './store-errors.ts';
+
+/** Up to here a body is collected, verified and sealed as one buffer. */
+const SMALL = 128 * 1024;
+
+/** What seals a body of known length: a whole object, or one part of one. */
+export interface Sealer {
+  readonly sealedLength: number;
+  update(chunk: Buffer): Buffer[];
+  finish(checksum?: Checksum): Buffer[];
+}
+
+export interface SealJob {
+  readonly x: BucketExchange;
+  readonly plan: ChecksumPlan;
+  readonly sealer: Sealer;
+  /** Plaintext bytes. */
+  readonly length: number;
+  /** Where the sealed bytes go. */
+  readonly request: Omit<StoreRequest, 'method' | 'body' | 'headers' | 'signal'>;
+  /** Made with the checksum as far as it is known when the head has to go. */
+  readonly headers: (checksum: Checksum | undefined) => StoreHeaders;
+  readonly assertCommittable: () => void;
+  /** Ends the stream wherever it is (`endOfStreams`, taken before the key was). */
+  readonly ended: AbortSignal;
+}
+
+export interface SealedBody {
+  readonly response: StoreResponse;
+  readonly checksum: Checksum | undefined;
+}
+
+/** Seals the client's body into one PUT: nothing reaches the store's commit before everything about it has verified. */
+export function sealBody(job: SealJob): Promise<SealedBody> {
+  return job.length <= SMALL ? sealSmall(job) : sealStreamed(job);
+}
+
+/** Verified whole, sealed whole, sent with its hash: one request, one buffer. */
+async function sealSmall(job: SealJob): Promise<SealedBody> {
+  const { x, plan, sealer } = job;
+  x.body.accept();
+  const { bytes, trailers } = await collectBody(x.body.req, payloadReader(x.caller), SMALL, job.ended);
+  if (bytes.length !== job.length) throw new ServiceError('IncompleteBody', { reason: 'length' });
+  plan.update(bytes);
+  const checksum = asChecksum(plan.verify(trailers));
+  const body = Buffer.concat([...sealer.update(bytes), ...sealer.finish()]);
+  const headers = job.headers(checksum);
+  job.assertCommittable();
+  const response = await x.rooms.store.request({ ...job.request, method: 'PUT', headers, body });
+  return { response, checksum };
+}
+
+/** Sealed while it passes. A failure anywhere destroys the connection to the store before its end. */
+async function sealStreamed(job: SealJob): Promise<SealedBody> {
+  const { x, plan, sealer } = job;
+  const { store } = x.rooms;
+  const headers = job.headers(asChecksum(plan.declared));
+  const upload = store.upload({ ...job.request, headers, signal: x.signal }, sealer.sealedLength);
+  const write = (payload: Buffer): boolean => {
+    plan.update(payload);
+    return sendAll(upload, sealer.update(payload));
+  };
+  x.body.accept();
+  try {
+    const sink = { write, drained: () => upload.drained(), keepsNothing: true };
+    const body = pumpBody(x.body.req, payloadReader(x.caller), sink, job.ended);
+    const trailers = await beforeAnswer(upload, body);
+    const checksum = asChecksum(plan.verify(trailers));
+    job.assertCommittable();
+    sendAll(upload, sealer.finish(checksum));
+    upload.end();
+    return { response: await upload.response, checksum };
+  } catch (err) {
+    upload.destroy();
+    throw err;
+  }
+}
+
+/** The store may refuse before the body has gone (its quota, its policy): its answer then ends the upload. */
+async function beforeAnswer<T>(upload: StoreUpload, body: Promise<T>): Promise<T> {
+  let complete = false;
+  const refused = upload.response.then(async (response): Promise<never> => {
+    // After the body it is the answer that the caller waits for, and not ours to read.
+    if (complete) return new Promise<never>(() => undefined);
+    throw await storeError(response, 'NoSuchBucket');
+  });
+  refused.catch(() => undefined);
+  body.catch(() => undefined);
+  const result = await Promise.race([body, refused]);
+  complete = true;
+  return result;
+}
+
+function sendAll(upload: StoreUpload, buffers: readonly Buffer[]): boolean {
+  let more = true;
+  for (const buffer of buffers) more = upload.write(buffer);
+  return more;
+}
