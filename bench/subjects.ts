@@ -34,11 +34,21 @@ export const NGINX = ['/usr/sbin/nginx', '/usr/local/sbin/nginx', '/usr/bin/ngin
   (path) => existsSync(path),
 );
 
+/** How a process of the bench is told what it needs: a message might come before its listener. */
+export const SETTINGS = 'BENCH_SETTINGS';
+
 /** A child process on a core of its own. With `node` it is a Node that reports its CPU and its collections. */
-export function start(command: string, args: readonly string[], core: string, node: boolean): ChildProcess {
+export function start(
+  command: string,
+  args: readonly string[],
+  core: string,
+  node: boolean,
+  settings?: object,
+): ChildProcess {
   const pinned = canPin ? ['taskset', '-c', core, command, ...args] : [command, ...args];
   const [file = command, ...rest] = pinned;
-  return spawn(file, rest, { stdio: ['ignore', 'pipe', 'inherit', ...(node ? (['ipc'] as const) : [])] });
+  const env = settings === undefined ? process.env : { ...process.env, [SETTINGS]: JSON.stringify(settings) };
+  return spawn(file, rest, { env, stdio: ['ignore', 'pipe', 'inherit', ...(node ? (['ipc'] as const) : [])] });
 }
 
 export async function told(child: ChildProcess): Promise<number> {
@@ -61,10 +71,10 @@ export async function stop(child: ChildProcess): Promise<void> {
   clearTimeout(timer);
 }
 
-function startNode(options: SubjectOptions, script: string, args: readonly string[] = []) {
+function startNode(options: SubjectOptions, script: string, args: readonly string[], settings?: object) {
   const file = (name: string): string => join(import.meta.dirname, name);
   const flags = ['--trace-gc', ...options.flags, '--import', file('cpu-report.js')];
-  const child = start(options.node, [...flags, file(script), ...args], CORES.subject, true);
+  const child = start(options.node, [...flags, file(script), ...args], CORES.subject, true, settings);
   let markCompacts = 0;
   child.stdout?.setEncoding('latin1').on('data', (text: string) => {
     markCompacts += text.split(/Mark-Compact/).length - 1;
@@ -81,15 +91,14 @@ export async function startGateway(options: SubjectOptions): Promise<Subject> {
 }
 
 export async function startUnsealed(options: SubjectOptions): Promise<Subject> {
-  const process = startNode(options, 'unsealed.js');
   const { endpoint, region, ...store } = options.store;
-  process.child.send({ endpoint, region, user: USER, store } satisfies UnsealedOptions);
+  const settings: UnsealedOptions = { endpoint, region, user: USER, store };
+  const process = startNode(options, 'unsealed.js', [], settings);
   return { ...process, name: 'unsealed', port: await told(process.child), adminPort: undefined, login: USER };
 }
 
 export async function startBare(options: SubjectOptions): Promise<Subject> {
-  const process = startNode(options, 'bare.js');
-  process.child.send({ storePort: Number(new URL(options.store.endpoint).port) });
+  const process = startNode(options, 'bare.js', [], { storePort: Number(new URL(options.store.endpoint).port) });
   return { ...process, name: 'bare', port: await told(process.child), adminPort: undefined, login: options.store };
 }
 

@@ -80,4 +80,4 @@ function listen({ endpoint, region, user, store: login }: UnsealedOptions): void
   server.listen(0, '127.0.0.1', () => process.send?.({ port: (server.address() as AddressInfo).port }));
 }
 
-process.once('message', (message) => listen(message as UnsealedOptions));
+listen(JSON.parse(process.env['BENCH_SETTINGS'] ?? '') as UnsealedOptions);
