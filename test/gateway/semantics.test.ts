@@ -65,11 +65,13 @@ describe.each(inject('stores'))('semantics over $name', (store) => {
       const partial = status === 200 ? 206 : status;
       const statuses = [get, head, range, suffix].map((answer) => answer.status);
       expect(statuses).toEqual([status, status, partial, partial]);
-      // A date alone: versitygw and radosgw answer without an ETag, and there is none to be known.
+      // A date alone: versitygw and radosgw answer 304 without an ETag, and there is none to be known. Within the second
+      // of Last-Modified versitygw answers 200, and the gateway's own 304 has the ETag.
       const bare = headers['if-none-match'] === undefined && ['versitygw', 'radosgw'].includes(store.name);
       if (status === 304) {
         for (const answer of [get, head]) {
-          expect([answer.text, answer.headers.etag]).toEqual(['', bare ? undefined : etag]);
+          expect(answer.text).toBe('');
+          expect(bare ? [undefined, etag] : [etag]).toContain(answer.headers.etag);
         }
       }
       if (status === 412) expect(codeOf(get)).toBe('PreconditionFailed');
