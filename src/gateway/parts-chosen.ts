@@ -26,30 +26,43 @@ export interface Chosen {
 
 /** Picks the attempts by their ETags, in plaintext terms, and sees that their bytes are still there. */
 export async function choose(x: Completing, upload: Upload, listed: readonly ListedPart[]): Promise<Chosen> {
-  const parts = await pick(x, upload, listed);
+  const { parts, records } = await pick(x, upload, listed);
   requireSizes(x, parts);
   const last = parts.at(-1);
   const aside = last?.asideId === undefined ? undefined : { ...last, asideId: last.asideId };
   const inStore = parts.filter(({ asideId }) => asideId === undefined);
-  const there = inStore.length === 0 ? new Map<number, StorePart>() : await storeParts(x);
-  for (const part of inStore) {
-    const found = there?.get(part.partNumber);
-    if (there === undefined) break;
-    // Some stores complete with whatever lies under the number now: the attempt that counts is the acknowledged one.
-    if (found?.etag !== part.storeEtag || found.size !== sealedPartLength(part.length)) throw invalidPart();
-  }
+  const there = inStore.length === 0 ? new Map<number, StorePart[]>() : await storeParts(x);
+  if (there !== undefined) for (const part of inStore) requireThere(part, there.get(part.partNumber) ?? [], records);
   const stored = inStore.map(({ partNumber, storeEtag }) => ({ partNumber, etag: storeEtag }));
   return { parts, stored, aside, gone: there === undefined };
 }
 
-async function pick(x: Completing, upload: Upload, listed: readonly ListedPart[]): Promise<KnownPart[]> {
+/**
+ * Some stores complete with whatever lies under the number now: the attempt that counts is the acknowledged one. Others
+ * (SeaweedFS) keep every attempt and list them all, in any order: there too only the last one counts, as on AWS.
+ */
+function requireThere(part: KnownPart, there: readonly StorePart[], records: readonly KnownPart[]): void {
+  const lies = ({ storeEtag, length }: KnownPart): boolean =>
+    there.some(({ etag, size }) => etag === storeEtag && size === sealedPartLength(length));
+  if (!lies(part)) throw invalidPart();
+  const later = records.filter(({ partNumber, time }) => partNumber === part.partNumber && time > part.time);
+  if (later.some((other) => other.asideId === undefined && lies(other))) throw invalidPart();
+}
+
+interface Picked {
+  readonly parts: readonly KnownPart[];
+  /** Every attempt that was acknowledged. */
+  readonly records: readonly KnownPart[];
+}
+
+async function pick(x: Completing, upload: Upload, listed: readonly ListedPart[]): Promise<Picked> {
   for (const again of [...LIST_AGAIN_MS, undefined]) {
     const records = await x.rooms.uploads.parts(upload);
     const byName = new Map(records.map((part) => [`${part.partNumber} ${part.etag}`, part]));
     const found = listed.flatMap(({ partNumber, etag }) => byName.get(`${partNumber} ${etag}`) ?? []);
     if (found.length === listed.length) {
       found.forEach((part, index) => requireChecksum(part, listed[index]));
-      return found;
+      return { parts: found, records };
     }
     if (again !== undefined) await pause(again);
   }
@@ -75,9 +88,9 @@ function requireSizes(x: Completing, parts: readonly KnownPart[]): void {
   });
 }
 
-/** The store's own parts by number; undefined where it knows the upload no more. */
-async function storeParts(x: Completing): Promise<ReadonlyMap<number, StorePart> | undefined> {
-  const parts = new Map<number, StorePart>();
+/** What the store lists under each number; undefined where it knows the upload no more. */
+async function storeParts(x: Completing): Promise<ReadonlyMap<number, readonly StorePart[]> | undefined> {
+  const parts = new Map<number, StorePart[]>();
   let marker: number | undefined;
   do {
     const query: [string, string][] = [
@@ -93,7 +106,7 @@ async function storeParts(x: Completing): Promise<ReadonlyMap<number, StorePart>
     }
     if (response.status !== 200) throw await storeError(response, 'NoSuchUpload');
     const page = parseStoreParts(await response.collect(ANSWER_LIMIT));
-    for (const part of page.parts) parts.set(part.partNumber, part);
+    for (const part of page.parts) parts.set(part.partNumber, [...(parts.get(part.partNumber) ?? []), part]);
     marker = page.next !== undefined && page.next > (marker ?? 0) ? page.next : undefined;
   } while (marker !== undefined);
   return parts;
