@@ -76,10 +76,9 @@ export class Seed {
     const { service, section, source } = this.#options;
     const state = service.state();
     if (!this.#configured) {
-      if (source === 'api' && state !== 'NotConfigured') {
-        // Not read yet: whether it was ever configured is still to be seen.
-        return state === 'Starting' || state === 'Error' ? 'again' : 'done';
-      }
+      // Not read yet: whether it was ever configured is still to be seen.
+      if (source === 'api' && (state === 'Starting' || state === 'Error')) return 'again';
+      if (source === 'api' && Object.keys(service.config()).length > 0) return 'done';
       this.#mayStart ||= state === 'NotConfigured';
       await service.configure(section, BY);
       this.#configured = true;

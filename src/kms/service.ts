@@ -192,8 +192,8 @@ class Service extends KeyUse implements OpenKeyService {
     }
   }
 
+  /** Of a service that was never configured too: what is stopped is not started by its first configuration. */
   async stop(request: StopRequest): Promise<Applied> {
-    if (this.local.state === 'NotConfigured') throw conflict('The service is not configured.', 'kms-not-configured');
     const { options } = this.#parts;
     const at = new Date(options.clock()).toISOString();
     const { scope } = request;
@@ -271,8 +271,8 @@ class Service extends KeyUse implements OpenKeyService {
       const note = { reason, by, scope, ...(at === undefined ? {} : { at }) };
       this.local.settleStopped(note);
       await this.#durable.begin(note);
-    } else if (config === undefined) this.local.settle('NotConfigured');
-    else if (read.record.desired === 'stopped') this.local.settleStopped(read.record.stop);
+    } else if (config === undefined && read.record.stop === undefined) this.local.settle('NotConfigured');
+    else if (config === undefined || read.record.desired === 'stopped') this.local.settleStopped(read.record.stop);
     else {
       this.local.settle('Starting');
       const backend = await this.#prove(config);

@@ -102,12 +102,16 @@ describe('sealed or killed', () => {
     const configured = await openSite(bao, { config: INSECURE });
     await configured.put('old');
     const later = await credential(bao, 'later');
+    const stopped = await credential(bao, 'held');
     await bao.kill();
     await configured.server.restart();
     // Never configured before: its configuration file is all that there is.
     const fresh = await siteOf(later, 'later', { config: INSECURE });
+    const held = await siteOf(stopped, 'held', { config: INSECURE });
+    expect(await held.server.admin('POST', '/kms/stop', { reason: 'held', streams: 'abort' })).toMatchObject(OK);
     for (const [site, state] of [[configured, 'Error'] as const, [fresh, 'NotConfigured'] as const]) {
-      expect(await site.status()).toMatchObject({ state });
+      // Starting in between, whenever it is tried again.
+      await expect.poll(async () => (await site.status())['state']).toBe(state);
       const health = [await site.health('live'), await site.health('ready'), await site.health('ready?kms=1')];
       expect(health).toEqual([200, 200, 503]);
       expect(await site.put('new')).toMatchObject(UNAVAILABLE);
@@ -126,6 +130,12 @@ describe('sealed or killed', () => {
     // What the file brought is the service's own now.
     await fresh.server.restart();
     await served(fresh, 'new');
+    // The file configures it, and starts nothing that somebody has stopped.
+    await expect.poll(async () => (await held.status())['backend'], { timeout: 40_000 }).toBe('vault');
+    expect(await held.status()).toMatchObject({ state: 'Stopped', stop: { reason: 'held' } });
+    expect(await held.put('new')).toMatchObject(UNAVAILABLE);
+    expect(await held.server.admin('POST', '/kms/start')).toMatchObject(OK);
+    expect(await held.put('new')).toMatchObject(OK);
   });
 
   test('stop while sealed is durable; start while sealed fails, and stays stopped', async () => {

@@ -87,7 +87,6 @@ describe('states', () => {
     const service = await open();
     expect(service.state()).toBe('NotConfigured');
     await expect(service.start('admin')).rejects.toMatchObject({ code: 'Conflict' });
-    await expect(service.stop(stop)).rejects.toMatchObject({ code: 'Conflict' });
     expect(await service.configure(body, 'admin')).toMatchObject({ state: 'Stopped', durable: true });
     await expect(service.resolve(undefined)).rejects.toMatchObject({ code: 'ServiceUnavailable' });
     expect(await service.start('admin')).toMatchObject({ state: 'Running', applied: 'cluster', durable: true });
@@ -110,6 +109,21 @@ describe('states', () => {
     expect(() => service.sseS3KeyId()).toThrow(expect.objectContaining({ code: 'ServiceUnavailable' }));
     expect(() => service.assertRunning(service.epoch())).toThrow();
     expect(kms.count('generate', 'unwrap')).toBe(state === 'Stopped' ? 1 + 2 : 0);
+  });
+
+  it('is stopped before its first configuration, over restarts, until somebody starts it', async () => {
+    const first = await open();
+    expect(await first.stop({ ...stop, scope: 'all' })).toMatchObject({ state: 'Stopped', durable: true });
+    await first.close();
+    const second = await open();
+    expect(second.state()).toBe('Stopped');
+    expect(second.frozen()).toBe(true);
+    await expect(second.start('admin')).rejects.toMatchObject({ reason: 'kms-not-configured' });
+    expect(second.frozen()).toBe(true);
+    expect(await second.configure(body, 'admin')).toMatchObject({ state: 'Stopped' });
+    expect(second.frozen()).toBe(true);
+    expect(await second.start('admin')).toMatchObject({ state: 'Running' });
+    expect(second.frozen()).toBe(false);
   });
 
   it('comes back running after a restart', async () => {
