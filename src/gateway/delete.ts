@@ -18,6 +18,7 @@ import type { BucketExchange, Exchange, Reply } from './exchange.ts';
 import { forwardedRequest, answerHeaders } from './headers.ts';
 import { storeError } from './store-errors.ts';
 import { storePlace } from './target.ts';
+import { versionQuery } from './versions.ts';
 import { contentMd5, XML } from './xml-body.ts';
 
 /** DeleteObject needs no key: it works while the service is stopped. */
@@ -26,10 +27,11 @@ export async function deleteObject(x: BucketExchange<DeleteObject>): Promise<Rep
   const response = await callStore(x, {
     method: 'DELETE',
     ...storePlace(x.bucket, x.op.key),
-    ...(versionId === undefined ? {} : { query: [['versionId', versionId]] }),
+    query: versionQuery(versionId),
     headers: { ...forwardedRequest(x), ...deleteConditions(x.caller.request.headers, x.rooms.store.traits) },
   });
-  if (response.status !== 204 && response.status !== 200) throw await storeError(response, 'NoSuchKey');
+  if (response.status !== 204 && response.status !== 200)
+    throw await storeError(response, versionId === undefined ? 'NoSuchKey' : 'NoSuchVersion');
   response.discard();
   return { status: 204, headers: answerHeaders(x, response.headers) };
 }

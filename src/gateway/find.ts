@@ -113,7 +113,7 @@ async function findInParts(
   if (looked?.manifest === undefined) {
     // Not in parts, after all.
     if ('spec' in wanted) return findDescribed(x, wanted.spec, sse);
-    if (wanted.partNumber !== 1) throw new ServiceError('InvalidRange');
+    if (wanted.partNumber !== 1) throw new ServiceError('InvalidPartNumber');
     return findWhole(x);
   }
   const { stored, response: head, manifest } = looked;
@@ -217,13 +217,13 @@ export function partRange(
   partNumber: number,
 ): { readonly range: ByteRange | undefined; readonly length?: number; readonly count?: number } {
   if (manifest === undefined) {
-    if (partNumber !== 1) throw new ServiceError('InvalidRange');
+    if (partNumber !== 1) throw new ServiceError('InvalidPartNumber');
     return { range: undefined };
   }
   // By place, not by the number of its upload: who walks from 1 to the parts' count finds every part.
   const { entries, length: size } = manifest;
   const entry = entries[partNumber - 1];
-  if (entry === undefined) throw new ServiceError('InvalidRange');
+  if (entry === undefined) throw new ServiceError('InvalidPartNumber');
   const first = entries.slice(0, partNumber - 1).reduce((sum, { length }) => sum + length, 0);
   const range = entry.length === 0 ? undefined : { first, last: first + entry.length - 1, size };
   return { range, length: entry.length, count: entries.length };

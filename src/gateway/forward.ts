@@ -1,4 +1,4 @@
-import { ServiceError } from '../errors.ts';
+import { ServiceError, type ErrorCode } from '../errors.ts';
 import type { Forward } from '../s3/operation.ts';
 import { ANSWER_LIMIT, callStore, smallBody } from './calls.ts';
 import type { BucketExchange, Reply } from './exchange.ts';
@@ -9,6 +9,12 @@ import { contentMd5 } from './xml-body.ts';
 
 /** Bodies of tagging, ACL, lifecycle and the like (AWS's own limits are smaller). */
 const BODY_LIMIT = 1024 * 1024;
+
+/** What a 404 without a known code means. */
+function missing(op: Forward): ErrorCode {
+  if (op.key === undefined) return 'NoSuchBucket';
+  return op.versionId === undefined ? 'NoSuchKey' : 'NoSuchVersion';
+}
 
 /** An operation of the list in s3/rows.ts that moves no object bytes: verified, re-signed, its body's hash our own. */
 export async function forward(x: BucketExchange<Forward>): Promise<Reply> {
@@ -28,7 +34,7 @@ export async function forward(x: BucketExchange<Forward>): Promise<Reply> {
     headers: { ...forwardedRequest(x), ...(body.length === 0 ? {} : contentMd5(body)) },
     ...(op.row.method === 'GET' || op.row.method === 'HEAD' ? {} : { body }),
   });
-  if (response.status >= 300) throw await storeError(response, op.key === undefined ? 'NoSuchBucket' : 'NoSuchKey');
+  if (response.status >= 300) throw await storeError(response, missing(op));
   const headers = answerHeaders(x, response.headers);
   return { status: response.status, headers, body: await response.collect(ANSWER_LIMIT) };
 }

@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import { ServiceError } from '../errors.ts';
 import type { GetObject, HeadObject } from '../s3/operation.ts';
-import { formatContentRange, resolveRange } from '../s3/range.ts';
+import { formatContentRange, resolveRange, type ByteRange } from '../s3/range.ts';
 import { requireReadMode, type SseReadRequest } from '../sse/request.ts';
 import type { BucketExchange, Reply } from './exchange.ts';
 import { find, partRange, type Found } from './find.ts';
@@ -39,16 +39,29 @@ export async function headObject(x: BucketExchange<HeadObject>): Promise<Reply> 
   const checksum = await checkHead(x, stored, sse);
   const length = part?.length ?? (range === undefined ? stored.length : range.last - range.first + 1);
   const partial = range !== undefined || part?.count !== undefined;
+  const shown = shownRange(x.op, stored.length, range, part?.count);
   return {
-    status: partial ? 206 : 200,
+    status: partial || shown !== undefined ? 206 : 200,
     headers: {
       ...readAnswer(x, response.headers),
       ...sealedAnswer(x, stored, sse),
-      ...(range === undefined ? {} : { 'content-range': formatContentRange(range) }),
+      ...(shown === undefined ? {} : { 'content-range': formatContentRange(shown) }),
       ...(partial ? partsCount(part?.count) : checksum),
       'content-length': String(length),
+      ...x.op.overrides,
     },
   };
+}
+
+/** What Content-Range tells. The one part of an object that is not in parts is all of it, with 206, as on AWS. */
+function shownRange(
+  { partNumber }: GetObject | HeadObject,
+  length: number,
+  range: ByteRange | undefined,
+  count: number | undefined,
+): ByteRange | undefined {
+  const onePart = partNumber !== undefined && count === undefined && length > 0;
+  return range ?? (onePart ? { first: 0, last: length - 1, size: length } : undefined);
 }
 
 async function headOf(x: BucketExchange<HeadObject>, sse: SseReadRequest): Promise<Looked> {
@@ -64,11 +77,12 @@ async function answer(x: BucketExchange<GetObject>, found: Found, sse: SseReadRe
   const { stored, response, range } = found;
   const ended = endOfStreams(x, stored.kind === 'plain' ? 'none' : stored.envelope.mode);
   const partial = range !== undefined || found.partsCount !== undefined;
-  const status = partial ? 206 : 200;
+  const shown = shownRange(x.op, stored.length, range, found.partsCount);
+  const status = partial || shown !== undefined ? 206 : 200;
   const headersWith = (length: number, checksum: Record<string, string>): Record<string, string> => ({
     ...readAnswer(x, response.headers),
     ...sealedAnswer(x, stored, sse),
-    ...(range === undefined ? {} : { 'content-range': formatContentRange(range) }),
+    ...(shown === undefined ? {} : { 'content-range': formatContentRange(shown) }),
     ...(partial ? partsCount(found.partsCount) : checksum),
     'content-length': String(length),
     ...x.op.overrides,

@@ -82,6 +82,7 @@ export function createGateway(options: GatewayOptions): Gateway {
         operation,
         ...('bucket' in op ? { bucket: op.bucket } : {}),
         ...('key' in op ? { key: op.key } : {}),
+        ...('versionId' in op ? { versionId: op.versionId } : {}),
       });
       const { requestId, source, secure } = arrival;
       const body = { req, accept: () => bytes.begin() };

@@ -13,6 +13,7 @@ import { plaintextSize } from '../sse/size.ts';
 import { callStore } from './calls.ts';
 import type { BucketExchange, Reply } from './exchange.ts';
 import { storeError } from './store-errors.ts';
+import { versionQuery } from './versions.ts';
 import { XML } from './xml-body.ts';
 
 /** HEADs at a time that tell sealed objects from plaintext ones in a mixed bucket. */
@@ -58,8 +59,12 @@ async function plaintextEntries(x: BucketExchange<ListOperation>, listing: Listi
 
 async function isSealed(x: BucketExchange<ListOperation>, entry: ListedEntry): Promise<boolean> {
   const { bucket, prefix } = x.bucket.target;
-  const query: [string, string][] = entry.versionId === undefined ? [] : [['versionId', entry.versionId]];
-  const response = await callStore(x, { method: 'HEAD', bucket, key: prefix + entry.key, query });
+  const response = await callStore(x, {
+    method: 'HEAD',
+    bucket,
+    key: prefix + entry.key,
+    query: versionQuery(entry.versionId),
+  });
   response.discard();
   return response.headers[ENVELOPE_HEADER] !== undefined;
 }

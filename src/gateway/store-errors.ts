@@ -1,6 +1,6 @@
 import { ERRORS, ServiceError, type ErrorCode } from '../errors.ts';
 import { parseErrorCode } from '../s3/xml.ts';
-import type { StoreResponse } from '../store/port.ts';
+import type { StoreHeaders, StoreResponse } from '../store/port.ts';
 
 /** The store's error codes that a client is told; every other one is ours to hide. The store's words never pass. */
 const RELAYED: ReadonlySet<string> = new Set<ErrorCode>([
@@ -9,22 +9,39 @@ const RELAYED: ReadonlySet<string> = new Set<ErrorCode>([
   'BucketNotEmpty',
   'ConditionalRequestConflict',
   'EntityTooLarge',
+  'IllegalVersioningConfigurationException',
+  'InvalidArgument',
   'InvalidBucketName',
   'InvalidBucketState',
   'InvalidObjectState',
   'InvalidRange',
   'InvalidRequest',
+  'InvalidRetentionPeriod',
+  'InvalidStorageClass',
+  'InvalidTag',
   'InvalidURI',
   'KeyTooLongError',
+  'MalformedACLError',
+  'MalformedPolicy',
   'MalformedXML',
   'MethodNotAllowed',
   'NoSuchBucket',
+  'NoSuchBucketPolicy',
+  'NoSuchCORSConfiguration',
   'NoSuchKey',
+  'NoSuchLifecycleConfiguration',
+  'NoSuchObjectLockConfiguration',
+  'NoSuchPublicAccessBlockConfiguration',
+  'NoSuchTagSet',
   'NoSuchUpload',
   'NoSuchVersion',
+  'NoSuchWebsiteConfiguration',
   'NotImplemented',
+  'ObjectLockConfigurationNotFoundError',
   'OperationAborted',
+  'OwnershipControlsNotFoundError',
   'PreconditionFailed',
+  'ReplicationConfigurationNotFoundError',
   'SlowDown',
   'TooManyBuckets',
 ]);
@@ -45,16 +62,32 @@ const BY_STATUS: Readonly<Record<number, ErrorCode>> = {
 
 const ERROR_BODY_LIMIT = 64 * 1024;
 
-/** Reads the store's refusal and says it in our words. `missing` is what a bare 404 means to this operation. */
+/**
+ * Reads the store's refusal and says it in our words. `missing` is what a bare 404 means to this operation; where it is
+ * a version that is missing, radosgw says so with NoSuchKey.
+ */
 export async function storeError(response: StoreResponse, missing: ErrorCode = 'NoSuchKey'): Promise<ServiceError> {
   const { status } = response;
-  const code = await response.collect(ERROR_BODY_LIMIT).then(parseErrorCode, () => undefined);
+  const told = await response.collect(ERROR_BODY_LIMIT).then(parseErrorCode, () => undefined);
+  const code = told === 'NoSuchKey' && missing === 'NoSuchVersion' ? missing : told;
   const known =
     code !== undefined && RELAYED.has(code) && Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : undefined;
   const bare = status === 404 ? missing : refusesName(status, code) ? 'InvalidRequest' : BY_STATUS[status];
-  const headers = response.headers['x-amz-delete-marker'] === 'true' ? { 'x-amz-delete-marker': 'true' } : {};
+  const headers = markerHeaders(status, response.headers);
   if (known ?? bare) return new ServiceError(known ?? bare ?? 'InternalError', { reason: `store-${status}`, headers });
   return new ServiceError(status >= 500 ? 'ServiceUnavailable' : 'InternalError', { reason: `store-${status}` });
+}
+
+/** What AWS says of a delete marker beside 404 (it is the latest) and 405 (it was named by its version). */
+function markerHeaders(status: number, headers: StoreHeaders): Record<string, string> {
+  if (headers['x-amz-delete-marker'] !== 'true') return {};
+  const { 'last-modified': modified, 'x-amz-version-id': version } = headers;
+  return {
+    'x-amz-delete-marker': 'true',
+    ...(version === undefined ? {} : { 'x-amz-version-id': version }),
+    ...(modified === undefined ? {} : { 'Last-Modified': modified }),
+    ...(status === 405 ? { Allow: 'DELETE' } : {}),
+  };
 }
 
 /**

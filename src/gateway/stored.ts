@@ -3,7 +3,7 @@ import type { GetObject, HeadObject } from '../s3/operation.ts';
 import { confirmSize, verifyEnvelope, verifyMetadata, type VerifiedEnvelope } from '../sse/envelope.ts';
 import { verifyFooter, type Footer } from '../sse/footer.ts';
 import { ENVELOPE_HEADER, FOOTER_LENGTH } from '../sse/format.ts';
-import type { StoreRequest, StoreResponse } from '../store/port.ts';
+import type { StoreResponse } from '../store/port.ts';
 import { readConditions, validatorsOf, verifyConditions } from './conditions.ts';
 import type { BucketExchange } from './exchange.ts';
 import { placeOf } from './keys.ts';
@@ -11,6 +11,7 @@ import type { ReadPlace } from './manifests.ts';
 import { credentials } from './calls.ts';
 import { storeError } from './store-errors.ts';
 import { storePlace } from './target.ts';
+import { missingVersion, versionQuery } from './versions.ts';
 
 export type Read = BucketExchange<GetObject | HeadObject>;
 
@@ -35,7 +36,7 @@ export async function askStore(x: Read, method: 'GET' | 'HEAD', range?: string, 
   const headers: Record<string, string> = readConditions(asked);
   if (pin !== undefined) headers['if-match'] = pin;
   if (range !== undefined) headers.range = range;
-  const query: StoreRequest['query'] = op.versionId === undefined ? [] : [['versionId', op.versionId]];
+  const query = versionQuery(op.versionId);
   const request = { method, ...storePlace(x.bucket, op.key), query, headers, signal, ...credentials(x) };
   const response = await rooms.store.request(request);
   if (response.status !== 200 && response.status !== 206) return response;
@@ -83,7 +84,9 @@ export function readPlace(x: Read): ReadPlace {
 
 /** The store's refusal of a read. Some send a 304 without its ETag: then it is the one that the client named. */
 export async function readError(x: Read, response: StoreResponse): Promise<ServiceError> {
-  const { code, status, reason, headers } = await storeError(response, 'NoSuchKey');
+  const error = await storeError(response, x.op.versionId === undefined ? 'NoSuchKey' : 'NoSuchVersion');
+  if (error.code === 'NoSuchVersion') return missingVersion(x, error);
+  const { code, status, reason, headers } = error;
   if (status !== 304) return new ServiceError(code, { reason, headers });
   const named = readConditions(x.caller.request.headers)['if-none-match'];
   const validators = validatorsOf({ ...(named === undefined ? {} : { etag: named }), ...response.headers });

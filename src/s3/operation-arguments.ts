@@ -146,7 +146,9 @@ function read({ row, bucket, key, query, headers }: Arguments): Omit<GetObject, 
     const value = query.get(name);
     if (value === undefined) continue;
     // What a header cannot hold would split the answer's head (RFC 9110 section 5.5).
-    if (!/^[\t\x20-\x7e\x80-\xff]*$/.test(value)) throw invalid(name, 'Header value cannot be represented.');
+    if (!/^[\t\x20-\x7e\x80-\xff]*$/.test(value)) {
+      throw invalid(name, 'Header value cannot be represented using ISO-8859-1.');
+    }
     overrides[header] = value;
   }
   return {

@@ -165,10 +165,22 @@ describe.each(inject('stores'))('semantics over $name', (store) => {
       expect(answer.headers['content-range']).toBe(`bytes */${size}`);
     });
 
-    it('partNumber=1 is the whole object, 2 is none', async () => {
+    it('partNumber=1 is the whole object, as a part of one; 2 is none', async () => {
       const first = await send('GET', 'object', { query: { partNumber: '1' } });
-      expect([first.status, first.body.equals(body)]).toEqual([200, true]);
-      expect(told(await send('GET', 'object', { query: { partNumber: '2' } }))).toBe('416 InvalidRange');
+      expect([first.status, first.headers['content-range'], first.body.equals(body)]).toEqual([
+        206,
+        'bytes 0-199999/200000',
+        true,
+      ]);
+      expect(first.headers).not.toHaveProperty('x-amz-mp-parts-count');
+      const head = await send('HEAD', 'object', { query: { partNumber: '1' } });
+      expect([head.status, head.headers['content-range'], head.headers['content-length']]).toEqual([
+        206,
+        'bytes 0-199999/200000',
+        '200000',
+      ]);
+      expect((await send('GET', 'zero', { query: { partNumber: '1' } })).status).toBe(200);
+      expect(told(await send('GET', 'object', { query: { partNumber: '2' } }))).toBe('416 InvalidPartNumber');
       expect(told(await send('HEAD', 'object', { query: { partNumber: '2' } }))).toBe('416');
       const both = { query: { partNumber: '1' }, headers: { range: 'bytes=0-1' } };
       expect(told(await send('GET', 'object', both))).toBe('400 InvalidRequest');
@@ -226,7 +238,7 @@ describe.each(inject('stores'))('semantics over $name', (store) => {
       ]);
     });
 
-    it('response-* overrides, for GET alone, in the answer alone', async () => {
+    it('response-* overrides, of GET and HEAD, in the answer alone', async () => {
       const query = {
         'response-content-type': 'text/html',
         'response-cache-control': 'no-store',
@@ -235,9 +247,18 @@ describe.each(inject('stores'))('semantics over $name', (store) => {
         'response-content-language': 'en',
         'response-expires': 'Fri, 02 Jan 2037 00:00:00 GMT',
       };
-      const answer = await send('GET', 'kept', { query });
       const names = Object.entries(query).map(([name, value]) => [name.replace('response-', ''), value]);
-      expect(answer.headers).toMatchObject(Object.fromEntries(names) as Headers);
+      for (const answer of [
+        await send('GET', 'kept', { query }),
+        await send('HEAD', 'kept', { query }),
+        await send('GET', 'kept', { query, headers: { range: 'bytes=0-1' } }),
+      ]) {
+        expect(answer.headers).toMatchObject(Object.fromEntries(names) as Headers);
+      }
+      for (const value of ['a\r\nset-cookie: b', 'a\nb', 'a\0', 'price: €']) {
+        const split = await send('GET', 'kept', { query: { 'response-content-disposition': value } });
+        expect(told(split)).toBe('400 InvalidArgument');
+      }
       expect((await send('GET', 'kept')).headers).toMatchObject(kept);
     });
 

@@ -97,13 +97,18 @@ async function startVersity(): Promise<RunningStore> {
   const binary = await findVersity();
   const home = await makeHome('versitygw');
   const credentials = makeCredentials();
-  const [data, iam] = [join(home, 'data'), join(home, 'iam')];
-  await Promise.all([mkdir(data), mkdir(iam)]);
+  const [data, iam, versions] = ['data', 'iam', 'versions'].map((name) => join(home, name)) as [string, string, string];
+  await Promise.all([data, iam, versions].map((folder) => mkdir(folder)));
   const port = await freePort();
-  const child = start(home, binary, ['--port', `127.0.0.1:${port}`, '--iam-dir', iam, '-q', 'posix', data], {
-    ROOT_ACCESS_KEY: credentials.accessKeyId,
-    ROOT_SECRET_KEY: credentials.secretAccessKey,
-  });
+  const child = start(
+    home,
+    binary,
+    ['--port', `127.0.0.1:${port}`, '--iam-dir', iam, '-q', 'posix', '--versioning-dir', versions, data],
+    {
+      ROOT_ACCESS_KEY: credentials.accessKeyId,
+      ROOT_SECRET_KEY: credentials.secretAccessKey,
+    },
+  );
   const endpoint = `http://127.0.0.1:${port}`;
   return supervise(
     { name: 'versitygw', endpoint, ...credentials, region: REGION, dataDirectories: [data] },
