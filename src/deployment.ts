@@ -23,6 +23,8 @@ export interface Deployment {
   attach(server: Server): void;
   /** Of a listener's certificate, for the metrics. */
   certificateDaysLeft(listener: 'data' | 'admin', days: number): void;
+  /** Removes from the system bucket what uploads have left behind. Never rejects: the log has what came of it. */
+  sweepUploads(): Promise<void>;
   /** Health says "not ready" from now on; requests go on. */
   drain(): void;
   close(): Promise<void>;
@@ -43,6 +45,7 @@ export function createDeployment(config: Config, log: Log): Deployment {
     ready: site.ready,
     attach: (server) => site.attach(server),
     certificateDaysLeft: (listener, days) => site.certificateDaysLeft(listener, days),
+    sweepUploads: () => site.sweepUploads(),
     drain: () => site.drain(),
     close: () => site.close(),
   };
@@ -111,6 +114,17 @@ class Site {
 
   certificateDaysLeft(listener: 'data' | 'admin', days: number): void {
     this.#metrics.certificateDaysLeft(listener, days);
+  }
+
+  async sweepUploads(): Promise<void> {
+    if (this.#opened === undefined || this.#draining) return;
+    try {
+      const { removed, failed } = await this.#opened.sweep.run();
+      if (removed > 0) this.#log.info('leftovers of uploads removed', { count: removed });
+      if (failed > 0) this.#log.warn('leftovers of uploads not removed', { count: failed });
+    } catch (err) {
+      this.#log.warn('leftovers of uploads not removed', {}, err);
+    }
   }
 
   drain(): void {

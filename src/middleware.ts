@@ -10,6 +10,11 @@ export interface S3Encryption extends Router {
   readonly ready: Promise<void>;
   /** Holds `100 Continue` back until the head has verified, and lets slow uploads live. */
   attach(server: Server): void;
+  /**
+   * Removes from the system bucket what uploads have left behind (docs/RUNBOOK.md). The stand-alone server does it
+   * every hour; here it is the host's to call. Never rejects.
+   */
+  sweepUploads(): Promise<void>;
   /** Closes its stores and keys; to be called after the server has closed. */
   close(): Promise<void>;
 }
@@ -29,6 +34,7 @@ export function s3Encryption(options: unknown, log: Log = createLog('warn')): S3
   const encryption = Object.assign(data, {
     ready,
     attach: (server: Server) => deployment.attach(server),
+    sweepUploads: () => deployment.sweepUploads(),
     close: () => deployment.close(),
   });
   deployments.set(encryption, deployment);

@@ -13,6 +13,8 @@ import { pooledEntropy } from './entropy.ts';
 import { ServiceError } from './errors.ts';
 import type { Rooms } from './gateway/exchange.ts';
 import { Manifests } from './gateway/manifests.ts';
+import { Sweep } from './gateway/sweep.ts';
+import { SystemObjects } from './gateway/system-objects.ts';
 import { Uploads } from './gateway/uploads.ts';
 import { openLocalBackend } from './kms/backends/local.ts';
 import { openVaultBackend } from './kms/backends/vault.ts';
@@ -40,6 +42,8 @@ export interface Opened {
   /** The administrator's side; configure answers 409 where the configuration file rules. */
   readonly service: ServiceControl;
   readonly profile: StoreProfile;
+  /** Of the system bucket; somebody has to run it now and then. */
+  readonly sweep: Sweep;
   close(): Promise<void>;
 }
 
@@ -88,17 +92,14 @@ async function open({ config, log, metrics }: OpenOptions, keep: Keep): Promise<
   const store = keep(place.client(profile.traits));
   const keys = keep(await openKeys(config, control, metrics, log));
   keep(await seedKeys(config, keys, log));
+  const objects = new SystemObjects(store, config.store.systemBucket);
+  const buckets = new BucketRecords({ store: control, clock: Date.now });
+  const sweep = new Sweep({ objects, store, keys: envelopeKeys, buckets: () => buckets.byId(), clock });
   const rooms: Rooms = {
     store,
     keys,
-    buckets: new BucketRecords({ store: control, clock: Date.now }),
-    uploads: new Uploads({
-      store,
-      systemBucket: config.store.systemBucket,
-      keys: envelopeKeys,
-      entropy: pooledEntropy(),
-      clock,
-    }),
+    buckets,
+    uploads: new Uploads({ objects, keys: envelopeKeys, entropy: pooledEntropy(), clock }),
     manifests: new Manifests(),
     envelopeKeys,
     realmId: realm.id,
@@ -115,7 +116,7 @@ async function open({ config, log, metrics }: OpenOptions, keep: Keep): Promise<
       bareMarkersReadable: profile.bareMarkersReadable,
     },
   };
-  return { rooms, service: config.kms.source === 'file' ? ruledByFile(keys) : keys, profile };
+  return { rooms, service: config.kms.source === 'file' ? ruledByFile(keys) : keys, profile, sweep };
 }
 
 export function openControl(config: Config, create = false): Promise<ControlStore> {

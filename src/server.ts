@@ -21,11 +21,15 @@ export interface RunningServer {
 /** How often the files of the listeners' certificates are looked at. */
 const CERTIFICATE_MS = 10_000;
 
+/** How often leftovers of uploads are removed. Replicas may do it at once: each removal is one whoever makes it. */
+const SWEEP_MS = 60 * 60 * 1000;
+
 /** The stand-alone server: an Express application of the deployment's routers, on a data and an admin listener. */
 export async function startServer(
   config: Config,
   log: Log = createLog(config.log.level),
   certificateMs = CERTIFICATE_MS,
+  sweepMs = SWEEP_MS,
 ): Promise<RunningServer> {
   const certificates = { data: certificateOf(config.data), admin: certificateOf(config.admin) };
   const deployment = createDeployment(config, log);
@@ -37,7 +41,8 @@ export async function startServer(
   deployment.attach(dataServer);
   const follow = (server: Server, listener: 'data' | 'admin') =>
     follower(server, certificates[listener], { config, listener, deployment, log, everyMs: certificateMs });
-  const followers = [follow(dataServer, 'data'), follow(adminServer, 'admin')];
+  const sweeping = setInterval(() => void deployment.sweepUploads(), sweepMs).unref();
+  const followers = [follow(dataServer, 'data'), follow(adminServer, 'admin'), () => clearInterval(sweeping)];
   const close = async (graceMs = 10_000): Promise<void> => {
     deployment.drain();
     for (const end of followers) end();

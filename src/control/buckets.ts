@@ -78,6 +78,16 @@ export class BucketRecords {
     return (await this.#store.list(records.buckets)).map((name) => name.slice(records.buckets.length));
   }
 
+  /** All records by their bucket ids: a replica's record has the id of another. */
+  async byId(): Promise<ReadonlyMap<string, readonly BucketRecord[]>> {
+    const found = new Map<string, BucketRecord[]>();
+    for (const name of await this.list()) {
+      const record = await this.get(name);
+      if (record !== undefined) found.set(record.bucketId, [...(found.get(record.bucketId) ?? []), record]);
+    }
+    return found;
+  }
+
   /** Makes the record, with a new bucket id unless one is inherited. BucketAlreadyOwnedByYou when there is one. */
   async create(bucket: string, settings: NewBucket): Promise<BucketRecord> {
     if (!BUCKET_NAME.test(bucket)) throw new ServiceError('InvalidBucketName');

@@ -38,7 +38,8 @@ export async function createMultipartUpload(x: BucketExchange<CreateMultipartUpl
   try {
     const manifestKey = deriveManifestKey(objectKey);
     const created = rooms.clock().getTime();
-    await uploads.create(place, uploadId, { created, checksum, envelope, manifestKey, objectId, recovery });
+    const name = { bucketId: place.bucketId, key: op.key, uploadId };
+    await uploads.create({ name, created, checksum, envelope, manifestKey, objectId, recovery });
   } catch (err) {
     await abandon(x, uploadId);
     throw err;

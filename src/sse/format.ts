@@ -110,6 +110,7 @@ export const LABEL = {
   context: label('context'),
   metadata: label('metadata'),
   recover: label('recover'),
+  recoverName: label('recover-name'),
   envelope: label('envelope'),
   footer: label('footer'),
   upload: label('upload'),

@@ -4,6 +4,7 @@ import { integrityError, type ServiceError } from '../errors.ts';
 import type { ObjectPlace } from './context.ts';
 import { parseEnvelope } from './envelope-form.ts';
 import {
+  BUCKET_ID_LENGTH,
   CHECKSUM,
   CHECKSUM_TYPE,
   ENVELOPE_MAX_CHARACTERS,
@@ -24,9 +25,16 @@ import { unwrap, wrap, WRAP_OVERHEAD } from './wrap.ts';
 const WRAPPED_KEY_LENGTH = KEY_LENGTH + WRAP_OVERHEAD;
 const MAX_TEXT = 1024;
 
-/** What names one upload in the system bucket, and binds every record to it (FORMAT.md section 16). */
-export function uploadHash(place: ObjectPlace, uploadId: string): Buffer {
-  const fields = [LABEL.upload, place.bucketId, Buffer.from(place.key, 'utf8'), Buffer.from(uploadId, 'utf8')];
+const malformed = (): ServiceError => integrityError('upload-record');
+
+/** One upload: where its object will be, and the id that the store gave it. */
+export interface UploadName extends Pick<ObjectPlace, 'bucketId' | 'key'> {
+  readonly uploadId: string;
+}
+
+/** What stands for one upload in the system bucket, and binds every record to it (FORMAT.md section 16). */
+export function uploadHash({ bucketId, key, uploadId }: UploadName): Buffer {
+  const fields = [LABEL.upload, bucketId, Buffer.from(key, 'utf8'), Buffer.from(uploadId, 'utf8')];
   return createHash('sha256').update(lengthPrefixed(fields)).digest();
 }
 
@@ -37,6 +45,8 @@ export interface UploadChecksum {
 }
 
 export interface UploadRecord {
+  /** For the sweep, which knows the record's hash only. */
+  readonly name: UploadName;
   /** The version of the envelope key that made it; Complete uses it again, so that every Complete makes equal bytes. */
   readonly keyVersion: number;
   /** Milliseconds since 1970. */
@@ -53,6 +63,12 @@ export function uploadKey(envelopeKey: KeyObject, label: Buffer, hash: Buffer): 
   return takeKey(envelopeMac(envelopeKey, label, [hash]));
 }
 
+function text(value: string): Buffer[] {
+  const bytes = Buffer.from(value, 'utf8');
+  if (bytes.length > MAX_TEXT) throw malformed();
+  return [u16(bytes.length), bytes];
+}
+
 function manifestKeyAad(hash: Buffer, objectId: Buffer): Buffer {
   return Buffer.concat([LABEL.uploadManifestKey, hash, objectId]);
 }
@@ -62,14 +78,10 @@ export interface NewUploadRecord extends Omit<UploadRecord, 'keyVersion' | 'reco
   readonly recovery: Buffer | undefined;
 }
 
-export function encodeUploadRecord(
-  record: NewUploadRecord,
-  hash: Buffer,
-  keys: EnvelopeKeys,
-  entropy: Entropy,
-): Buffer {
+export function encodeUploadRecord(record: NewUploadRecord, keys: EnvelopeKeys, entropy: Entropy): Buffer {
   const { version, key } = keys.current();
-  const { checksum, envelope, objectId } = record;
+  const { name, checksum, envelope, objectId } = record;
+  const hash = uploadHash(name);
   const manifestKey = record.manifestKey.export();
   const wrapping = uploadKey(key, LABEL.uploadManifestKey, hash);
   const wrapped = wrap(wrapping, manifestKey, manifestKeyAad(hash, objectId), entropy);
@@ -79,15 +91,15 @@ export function encodeUploadRecord(
     Buffer.from([FORMAT_VERSION, ...codes, 0]),
     u32(version),
     u64(record.created),
-    u16(envelope.length),
-    Buffer.from(envelope, 'ascii'),
+    name.bucketId,
+    ...text(name.key),
+    ...text(name.uploadId),
+    ...text(envelope),
     wrapped,
     record.recovery ?? Buffer.alloc(RECOVERY_LENGTH),
   ]);
   return Buffer.concat([content, envelopeMac(key, LABEL.uploadRecord, [hash, content])]);
 }
-
-const malformed = (): ServiceError => integrityError('upload-record');
 
 /** The MAC, over the upload's own hash, is checked before anything else is believed. */
 export function decodeUploadRecord(bytes: Buffer, hash: Buffer, keys: EnvelopeKeys): UploadRecord {
@@ -95,8 +107,14 @@ export function decodeUploadRecord(bytes: Buffer, hash: Buffer, keys: EnvelopeKe
   const [version, algorithmCode = 0, typeCode = 0, zero] = reader.take(4);
   const keyVersion = reader.u32();
   const created = Number(reader.take(8).readBigUInt64BE(0));
+  if (version !== FORMAT_VERSION || zero !== 0) throw malformed();
+  const name = {
+    bucketId: Buffer.from(reader.take(BUCKET_ID_LENGTH)),
+    key: reader.take(reader.u16()).toString('utf8'),
+    uploadId: reader.take(reader.u16()).toString('utf8'),
+  };
   const length = reader.u16();
-  if (version !== FORMAT_VERSION || zero !== 0 || length > ENVELOPE_MAX_CHARACTERS) throw malformed();
+  if (length > ENVELOPE_MAX_CHARACTERS) throw malformed();
   const envelope = reader.take(length).toString('latin1');
   const wrapped = reader.take(WRAPPED_KEY_LENGTH);
   const recovery = Buffer.from(reader.take(RECOVERY_LENGTH));
@@ -105,11 +123,12 @@ export function decodeUploadRecord(bytes: Buffer, hash: Buffer, keys: EnvelopeKe
   reader.end();
   const key = keys.get(keyVersion);
   if (key === undefined || !equalBytes(envelopeMac(key, LABEL.uploadRecord, [hash, content]), tag)) throw malformed();
+  if (!equalBytes(uploadHash(name), hash)) throw malformed();
   const aad = manifestKeyAad(hash, parseEnvelope(envelope).fields.objectId);
   const manifestKey = unwrap(uploadKey(key, LABEL.uploadManifestKey, hash), wrapped, aad);
   if (manifestKey?.length !== KEY_LENGTH) throw malformed();
   const checksum = readUploadChecksum(algorithmCode, typeCode);
-  return { keyVersion, created, checksum, envelope, manifestKey: takeKey(manifestKey), recovery };
+  return { name, keyVersion, created, checksum, envelope, manifestKey: takeKey(manifestKey), recovery };
 }
 
 function readUploadChecksum(algorithmCode: number, typeCode: number): UploadChecksum | undefined {
@@ -141,11 +160,6 @@ export interface Tombstone {
 
 export function encodeTombstone(tombstone: Tombstone, hash: Buffer, keys: EnvelopeKeys): Buffer {
   const { version, key } = keys.current();
-  const text = (value: string): Buffer[] => {
-    const bytes = Buffer.from(value, 'utf8');
-    if (bytes.length > MAX_TEXT) throw malformed();
-    return [u16(bytes.length), bytes];
-  };
   const content = Buffer.concat([
     Buffer.from([FORMAT_VERSION, 0, 0, 0]),
     u32(version),

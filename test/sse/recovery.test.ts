@@ -15,7 +15,16 @@ describe('the recovery copy in the object', () => {
     if (copy === undefined) throw new Error('no copy');
     expect(copy).toMatchObject({ mode, keyId: 'photos-key', bucketId: PLACE.bucketId, context });
     const kek = deriveKek(DATA_KEY, copy.objectId, mode);
-    expect(openRecovery(copy, PLACE, kek).equals(stored.objectKey)).toBe(true);
+    const recovered = openRecovery(copy, PLACE, kek);
+    expect([recovered.objectKey.equals(stored.objectKey), recovered.named]).toEqual([true, true]);
+  });
+
+  it('with a bucket key, opens under another name too, and says that the name is another', () => {
+    const stored = sealSingle({ mode: 'SSE-S3', plaintext });
+    const copy = parseRecovery(copyOf(stored.body));
+    if (copy === undefined) throw new Error('no copy');
+    const recovered = openRecovery(copy, { ...PLACE, key: 'renamed' }, deriveKek(DATA_KEY, copy.objectId, 'SSE-S3'));
+    expect([recovered.objectKey.equals(stored.objectKey), recovered.named]).toEqual([true, false]);
   });
 
   it('is zeros for SSE-C', () => {
@@ -32,8 +41,8 @@ describe('the recovery copy in the object', () => {
     const kek = deriveKek(DATA_KEY, copy.objectId, 'SSE-KMS');
     expect(() => openRecovery(copy, PLACE, deriveKek(secret('x'), copy.objectId, 'SSE-KMS'))).toThrow();
     expect(() => openRecovery(copy, { ...PLACE, key: 'other' }, kek)).toThrow();
-    // Key id and wrapped data key (from byte 112) are checked by the KMS that unwraps; here only what the AEAD binds.
-    for (let at = 0; at < 112; at += 1) {
+    // Key id and wrapped data key (from byte 144) are checked by the KMS that unwraps; here only what the AEAD binds.
+    for (let at = 0; at < 144; at += 1) {
       const changed = Buffer.from(copyOf(body));
       changed.writeUInt8(changed.readUInt8(at) ^ 1, at);
       expect(() => {

@@ -33,13 +33,22 @@ const envelope = sealEnvelope({
   objectKey,
   entropy,
 });
-const hash = uploadHash(PLACE, 'one');
+const named = { bucketId: PLACE.bucketId, key: PLACE.key, uploadId: 'one' };
+const hash = uploadHash(named);
+const otherHash = uploadHash({ ...named, uploadId: 'two' });
 const manifestKey = deriveManifestKey(objectKey);
 const recovery = bytes(512, 'recovery');
 const upload = { hash, objectId, keys: ENVELOPE_KEYS };
 const record = encodeUploadRecord(
-  { created: 1234, checksum: { algorithm: 'CRC32', type: 'FULL_OBJECT' }, envelope, manifestKey, objectId, recovery },
-  hash,
+  {
+    name: named,
+    created: 1234,
+    checksum: { algorithm: 'CRC32', type: 'FULL_OBJECT' },
+    envelope,
+    manifestKey,
+    objectId,
+    recovery,
+  },
   ENVELOPE_KEYS,
   entropy,
 );
@@ -58,6 +67,7 @@ describe('upload record', () => {
   it('gives back what was written', () => {
     const { manifestKey: key, ...rest } = decodeUploadRecord(record, hash, ENVELOPE_KEYS);
     expect(rest).toEqual({
+      name: named,
       keyVersion: 2,
       created: 1234,
       checksum: { algorithm: 'CRC32', type: 'FULL_OBJECT' },
@@ -75,7 +85,7 @@ describe('upload record', () => {
     }
     expect(() => decodeUploadRecord(record.subarray(1), hash, ENVELOPE_KEYS)).toThrow();
     expect(() => decodeUploadRecord(Buffer.concat([record, bytes(1)]), hash, ENVELOPE_KEYS)).toThrow();
-    expect(() => decodeUploadRecord(record, uploadHash(PLACE, 'two'), ENVELOPE_KEYS)).toThrow();
+    expect(() => decodeUploadRecord(record, otherHash, ENVELOPE_KEYS)).toThrow();
   });
 
   it('does not show the manifest key', () => {
@@ -98,7 +108,7 @@ describe('part record', () => {
   it('is nobody’s record when changed, of another upload, or under another number', () => {
     const last = name.at(-3) === 'A' ? 'B' : 'A';
     expect(openPartRecord(name.slice(0, -3) + last + name.slice(-2), upload)).toBeUndefined();
-    expect(openPartRecord(name, { ...upload, hash: uploadHash(PLACE, 'two') })).toBeUndefined();
+    expect(openPartRecord(name, { ...upload, hash: otherHash })).toBeUndefined();
     expect(openPartRecord(name.replace('00007', '00008'), upload)).toBeUndefined();
     expect(openPartRecord('00007/junk', upload)).toBeUndefined();
     expect(openPartRecord('', upload)).toBeUndefined();
@@ -118,7 +128,7 @@ describe('part record', () => {
 
   it('has another ETag in another upload, object or realm', () => {
     const others = [
-      { ...upload, hash: uploadHash(PLACE, 'two') },
+      { ...upload, hash: otherHash },
       { ...upload, objectId: bytes(32, 'other') },
       {
         ...upload,
@@ -150,7 +160,7 @@ describe('tombstone', () => {
       forged[at] = (forged[at] ?? 0) ^ 1;
       expect(() => decodeTombstone(forged, hash, ENVELOPE_KEYS)).toThrow();
     }
-    expect(() => decodeTombstone(stone, uploadHash(PLACE, 'two'), ENVELOPE_KEYS)).toThrow();
+    expect(() => decodeTombstone(stone, otherHash, ENVELOPE_KEYS)).toThrow();
   });
 
   it('knows its list', () => {
