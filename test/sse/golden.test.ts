@@ -108,7 +108,10 @@ describe.each(goldenNames())('golden object %s', (name) => {
       }
       if (copy === undefined) throw new Error('the recovery copy is zeros');
       const recovered = openRecovery(copy, placeOf(golden), kek);
-      expect([recovered.objectKey.equals(openObjectKey(envelope, kek).objectKey), recovered.named]).toEqual([true, true]);
+      expect([recovered.objectKey.equals(openObjectKey(envelope, kek).objectKey), recovered.named]).toEqual([
+        true,
+        true,
+      ]);
       expect(copy.keyId).toBe(envelope.keyId);
       expect(copy.wrappedDataKey).toEqual(envelope.wrappedDataKey);
       expect(copy.context).toEqual(envelope.context);
