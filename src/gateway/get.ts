@@ -8,7 +8,7 @@ import { find, partRange, type Found } from './find.ts';
 import { readAnswer } from './headers.ts';
 import { endOfStreams, openEnvelope } from './keys.ts';
 import { opened, refuseCustomerKey, storedChecksum } from './opened.ts';
-import { lookAtEnd, type Looked } from './read-parts.ts';
+import { lookAtEnd, lookAtTail, type Looked } from './read-parts.ts';
 import { writeHead } from './respond.ts';
 import { readSse, sseAnswer } from './sse.ts';
 import { describe, type Stored } from './stored.ts';
@@ -65,8 +65,20 @@ function shownRange(
 }
 
 async function headOf(x: BucketExchange<HeadObject>, sse: SseReadRequest): Promise<Looked> {
-  const looked = x.op.partNumber === undefined ? undefined : await lookAtEnd(x, sse);
-  return looked ?? { ...(await describe(x)), manifest: undefined };
+  const { partNumber, checksumMode } = x.op;
+  if (partNumber !== undefined) return (await lookAtEnd(x, sse)) ?? { ...(await describe(x)), manifest: undefined };
+  const looked = checksumMode ? await lookForChecksum(x, sse) : undefined;
+  return { ...(looked ?? (await describe(x))), manifest: undefined };
+}
+
+/** The manifest, where the key can be had; without it there is no checksum, and the HEAD needs none for the rest. */
+async function lookForChecksum(x: BucketExchange<HeadObject>, sse: SseReadRequest): Promise<Looked | undefined> {
+  try {
+    return await lookAtTail(x, sse);
+  } catch (err) {
+    if (sse.mode !== 'SSE-C' && err instanceof ServiceError && err.status === 503) return undefined;
+    throw err;
+  }
 }
 
 function partsCount(count: number | undefined): Record<string, string> {

@@ -78,9 +78,8 @@ function partsOpening(
 
 /** The checksum that the envelope has, or a manifest that is at hand: never at the price of a request. */
 export function storedChecksum(x: Read, stored: Sealed, own: Checksum | undefined): Record<string, string> {
-  if (stored.envelope.type === 'single') return checksumHeaders(own);
   const manifest = knownManifest(x, stored);
-  return checksumHeaders(manifest?.checksum, manifest?.entries.length);
+  return checksumHeaders(own ?? manifest?.checksum, manifest?.entries.length);
 }
 
 export function refuseCustomerKey(sse: SseReadRequest): void {

@@ -1,6 +1,7 @@
 import type { BucketRecord } from '../control/buckets.ts';
 import { ServiceError } from '../errors.ts';
 import type { Operation } from '../s3/operation.ts';
+import { getObjectAttributes } from './attributes.ts';
 import {
   createBucket,
   deleteBucket,
@@ -49,6 +50,7 @@ const bound: { readonly [K in Exclude<Operation['kind'], Unbound>]: (x: BucketEx
   PutObject: putObject,
   GetObject: getObject,
   HeadObject: headObject,
+  GetObjectAttributes: getObjectAttributes,
   DeleteObject: deleteObject,
   CreateMultipartUpload: createMultipartUpload,
   UploadPart: uploadPart,

@@ -16,21 +16,31 @@ export interface Looked {
   readonly stored: Stored;
   /** Its head only. */
   readonly response: StoreResponse;
-  /** Undefined for an object that is not in parts. */
+  /** Undefined for an object that is not sealed, or not in parts where only those were asked for. */
   readonly manifest: Manifest | undefined;
 }
 
 /** The end of an object, and its manifest, in one request (two above 430 parts). Undefined where it has no end: 416. */
-export async function lookAtEnd(x: Read, sse: SseReadRequest): Promise<Looked | undefined> {
+export function lookAtEnd(x: Read, sse: SseReadRequest): Promise<Looked | undefined> {
+  return look(x, sse, 'multipart');
+}
+
+/** The same for the sake of a checksum: an object that is not in parts has a manifest too (FORMAT.md section 5). */
+export function lookAtTail(x: Read, sse: SseReadRequest): Promise<Looked | undefined> {
+  return look(x, sse, 'any');
+}
+
+async function look(x: Read, sse: SseReadRequest, manifests: 'multipart' | 'any'): Promise<Looked | undefined> {
   const response = await askStore(x, 'GET', `bytes=-${SUFFIX}`);
-  if (response.status === 416) {
+  // An archived object tells its head alone, which is enough where nothing but a checksum is looked for.
+  if (response.status === 416 || (response.status === 403 && manifests === 'any')) {
     response.discard();
     return undefined;
   }
   if (response.status !== 206) throw await readError(x, response);
   try {
     const stored = examine(x, response);
-    if (stored.kind === 'plain' || stored.envelope.type === 'single') {
+    if (stored.kind === 'plain' || (stored.envelope.type === 'single' && manifests === 'multipart')) {
       response.discard();
       return { stored, response, manifest: undefined };
     }

@@ -1,5 +1,5 @@
 import { integrityError, ServiceError } from '../errors.ts';
-import type { GetObject, HeadObject } from '../s3/operation.ts';
+import type { GetObject, GetObjectAttributes, HeadObject } from '../s3/operation.ts';
 import { confirmSize, verifyEnvelope, verifyMetadata, type VerifiedEnvelope } from '../sse/envelope.ts';
 import { verifyFooter, type Footer } from '../sse/footer.ts';
 import { ENVELOPE_HEADER, FOOTER_LENGTH } from '../sse/format.ts';
@@ -13,7 +13,7 @@ import { storeError } from './store-errors.ts';
 import { storePlace } from './target.ts';
 import { missingVersion, versionQuery } from './versions.ts';
 
-export type Read = BucketExchange<GetObject | HeadObject>;
+export type Read = BucketExchange<GetObject | HeadObject | GetObjectAttributes>;
 
 /** An object as the store's own answer shows it; sealed or not is decided from the answer that brings its body. */
 export type Stored = Sealed | { readonly kind: 'plain'; readonly length: number; readonly size: number };
@@ -71,10 +71,10 @@ export async function describe(x: Read): Promise<{ stored: Stored; response: Sto
   return { stored, response };
 }
 
-/** T of an object in parts, which its envelope could not know, and the number of its parts. */
+/** T, which the envelope of an object in parts could not know, and the number of its parts. */
 export function confirmFooter(x: Read, { envelope, size, length }: Sealed, bytes: Buffer): Footer {
   const footer = verifyFooter(bytes, envelope.objectId, size, x.rooms.envelopeKeys);
-  if (footer.type !== 'multipart' || footer.length !== length) throw integrityError('footer-parts');
+  if (footer.type !== envelope.type || footer.length !== length) throw integrityError('footer-parts');
   return footer;
 }
 

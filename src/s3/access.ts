@@ -55,7 +55,11 @@ const HEADER_RIGHTS: readonly HeaderRight[] = [
  */
 export function actionsOf(op: Operation, headers: Headers): readonly [string, ...string[]] {
   const { row } = op;
-  return [('versionId' in op ? row.versionAction : undefined) ?? row.action, ...headerActions(row.name, headers)];
+  const versioned = 'versionId' in op && op.versionId !== undefined;
+  const own = (versioned ? row.versionAction : undefined) ?? row.action;
+  // Attributes are the object's too (GetObjectAttributes, "Permissions").
+  const read = op.kind === 'GetObjectAttributes' ? [versioned ? 's3:GetObjectVersion' : 's3:GetObject'] : [];
+  return [own, ...read, ...headerActions(row.name, headers)];
 }
 
 /** The actions for one object of a DeleteObjects body. */

@@ -1,5 +1,6 @@
 import { ServiceError } from '../errors.ts';
 import { assertNewBucketName } from './names.ts';
+import { parseAttributes } from './object-attributes.ts';
 import type { GetObject, ListParameters, Understood } from './operation.ts';
 import { parseRange } from './range.ts';
 import { RESPONSE_OVERRIDES, type OperationRow } from './rows.ts';
@@ -69,6 +70,17 @@ const PARSERS: { readonly [K in Understood['kind']]: (args: Arguments) => Extrac
   PutObject: ({ row, bucket, key }) => ({ kind: 'PutObject', row, bucket, key }),
   GetObject: (args) => ({ kind: 'GetObject', ...read(args) }),
   HeadObject: (args) => ({ kind: 'HeadObject', ...read(args) }),
+  GetObjectAttributes: ({ row, bucket, key, query, headers }) => ({
+    kind: 'GetObjectAttributes',
+    row,
+    bucket,
+    key,
+    ...parseVersion(query),
+    attributes: parseAttributes(headers['x-amz-object-attributes']),
+    maxParts: Math.min(1000, wholeNumber(headers['x-amz-max-parts'], 'x-amz-max-parts', 0, 2_147_483_647) ?? 1000),
+    partNumberMarker:
+      wholeNumber(headers['x-amz-part-number-marker'], 'x-amz-part-number-marker', 0, 2_147_483_647) ?? 0,
+  }),
   DeleteObject: ({ row, bucket, key, query }) => ({ kind: 'DeleteObject', row, bucket, key, ...parseVersion(query) }),
   DeleteObjects: ({ row, bucket }) => ({ kind: 'DeleteObjects', row, bucket }),
   CreateMultipartUpload: ({ row, bucket, key }) => ({ kind: 'CreateMultipartUpload', row, bucket, key }),
@@ -173,7 +185,10 @@ export function parseVersion(query: ReadonlyMap<string, string>): { readonly ver
 }
 
 function integer(query: ReadonlyMap<string, string>, name: string, min: number, max: number): number | undefined {
-  const text = query.get(name);
+  return wholeNumber(query.get(name), name, min, max);
+}
+
+function wholeNumber(text: string | undefined, name: string, min: number, max: number): number | undefined {
   if (text === undefined || text === '') return undefined;
   const value = /^\d{1,10}$/.test(text) ? Number(text) : NaN;
   if (!(value >= min && value <= max)) {

@@ -1,3 +1,4 @@
+import type { AttributesAsked } from './object-attributes.ts';
 import type { RangeSpec } from './range.ts';
 import type { OperationRow } from './rows.ts';
 
@@ -87,6 +88,9 @@ export interface GetObject extends Read {
 export interface HeadObject extends Read {
   readonly kind: 'HeadObject';
 }
+export interface GetObjectAttributes extends OnVersion, AttributesAsked {
+  readonly kind: 'GetObjectAttributes';
+}
 export interface DeleteObject extends OnVersion {
   readonly kind: 'DeleteObject';
 }
@@ -152,6 +156,7 @@ export type Operation =
   | PutObject
   | GetObject
   | HeadObject
+  | GetObjectAttributes
   | DeleteObject
   | DeleteObjects
   | CreateMultipartUpload

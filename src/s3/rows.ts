@@ -92,6 +92,10 @@ const UNDERSTOOD = [
     query: [...READ, ...MINIO_OPTIONS],
   }),
   row('understood', 'object', 'HEAD', 'HeadObject', [], 's3:GetObject', READ_ACTION),
+  row('understood', 'object', 'GET', 'GetObjectAttributes', ['attributes'], 's3:GetObjectAttributes', {
+    query: ['versionId'],
+    version: 's3:GetObjectVersionAttributes',
+  }),
   row('understood', 'object', 'DELETE', 'DeleteObject', [], 's3:DeleteObject', {
     query: ['versionId'],
     version: 's3:DeleteObjectVersion',
@@ -223,7 +227,6 @@ const REFUSED: readonly OperationRow[] = [
     ['object', 'PUT', 'UploadPartCopy', ['partNumber', 'uploadId'], 's3:PutObject', { header: COPY_SOURCE }],
     ['object', 'PUT', 'CopyObject', [], 's3:PutObject', { header: COPY_SOURCE }],
     ['bucket', 'POST', 'PostObject', [], 's3:PutObject'],
-    ['object', 'GET', 'GetObjectAttributes', ['attributes'], 's3:GetObjectAttributes', { query: ['versionId'] }],
     ['object', 'PUT', 'UpdateObjectEncryption', ['encryption'], 's3:UpdateObjectEncryption', { query: ['versionId'] }],
   ]),
   ...refused('the store would read, answer or restore object bytes, which are sealed', [

@@ -32,7 +32,10 @@ const VALUES: Readonly<Record<string, string>> = { 'list-type': '2', partNumber:
 /** The smallest request that a row takes. */
 function requestOf(row: OperationRow): [string, Request] {
   const query = Object.fromEntries(row.selector.map((name) => [name, VALUES[name] ?? '']));
-  const headers = row.selectorHeader === undefined ? {} : { [row.selectorHeader]: '/other/key' };
+  const headers = {
+    ...(row.selectorHeader === undefined ? {} : { [row.selectorHeader]: '/other/key' }),
+    ...(row.name === 'GetObjectAttributes' ? { 'x-amz-object-attributes': 'ETag' } : {}),
+  };
   return [row.method, { path: PATHS[row.level], query, headers }];
 }
 
