@@ -55,7 +55,7 @@ const HEADER_RIGHTS: readonly HeaderRight[] = [
  */
 export function actionsOf(op: Operation, headers: Headers): readonly [string, ...string[]] {
   const { row } = op;
-  const versioned = 'versionId' in op && op.versionId !== undefined;
+  const versioned = 'versionId' in op;
   const own = (versioned ? row.versionAction : undefined) ?? row.action;
   // Attributes are the object's too (GetObjectAttributes, "Permissions").
   const read = op.kind === 'GetObjectAttributes' ? [versioned ? 's3:GetObjectVersion' : 's3:GetObject'] : [];
