@@ -36,17 +36,29 @@ export class AppSite {
 
   static async start({ name, store: storeName, tls = false }: Application): Promise<AppSite> {
     const store = await startStore(storeName);
-    const gateway = await startGateway({ store, tls });
+    const gateway = await startGateway({ store, tls }).catch(async (err: unknown) => {
+      await store.stop();
+      throw err;
+    });
     const bucket = new Site(gateway.raw, `${name}-${randomBytes(4).toString('hex')}`);
-    const home = await mkdtemp(join(tmpdir(), `app-${name}-`));
+    const site = new AppSite(store, gateway, bucket, await mkdtemp(join(tmpdir(), `app-${name}-`)));
+    try {
+      await site.#prepare();
+      return site;
+    } catch (err) {
+      await site.stop();
+      throw err;
+    }
+  }
+
+  async #prepare(): Promise<void> {
     // Some applications run as a user of their own.
-    await chmod(home, 0o755);
-    if (gateway.ca !== undefined) await writeFile(join(home, 'ca.pem'), gateway.ca);
-    const site = new AppSite(store, gateway, bucket, home);
-    expect((await bucket.send('PUT', undefined)).status).toBe(200);
-    const set = await bucket.send('PUT', undefined, { query: { encryption: '' }, body: ENCRYPTION });
-    expect(set.status, set.text).toBe(200);
-    return site;
+    await chmod(this.home, 0o755);
+    if (this.gateway.ca !== undefined) await writeFile(this.caFile, this.gateway.ca);
+    const made = await this.bucket.send('PUT', undefined);
+    if (made.status !== 200) throw new Error(made.text);
+    const set = await this.bucket.send('PUT', undefined, { query: { encryption: '' }, body: ENCRYPTION });
+    if (set.status !== 200) throw new Error(set.text);
   }
 
   async stop(): Promise<void> {
