@@ -12,6 +12,7 @@ import { startDevStore } from './devstore/server.ts';
 import { pooledEntropy } from './entropy.ts';
 import { ServiceError } from './errors.ts';
 import type { Rooms } from './gateway/exchange.ts';
+import { COMPATIBILITY } from './gateway/compatibility.ts';
 import { Manifests } from './gateway/manifests.ts';
 import { Sweep } from './gateway/sweep.ts';
 import { SystemObjects } from './gateway/system-objects.ts';
@@ -113,6 +114,8 @@ async function open({ config, log, metrics }: OpenOptions, keep: Keep): Promise<
       baseHosts: config.data.baseHosts,
       allowInsecureSseC: config.development.allowInsecureSseC,
       metadataIntegrity: config.metadataIntegrity,
+      compatibility: COMPATIBILITY[config.compatibility],
+      blockedEncryptionTypes: config.blockedEncryptionTypes,
       bareMarkersReadable: profile.bareMarkersReadable,
     },
   };

@@ -56,6 +56,11 @@ export function configSchema(base: string) {
       .enum(['aws', 'ceph'])
       .default('aws')
       .describe('Which answers to give where AWS S3 and the s3-tests of Ceph disagree.'),
+    blockedEncryptionTypes: z
+      .array(z.literal('SSE-C'))
+      .max(1)
+      .default([])
+      .describe('What new buckets block, until PutBucketEncryption says otherwise. AWS blocks SSE-C since 2026.'),
     metadataIntegrity: z
       .enum(['enforce', 'report'])
       .default('enforce')

@@ -1,5 +1,6 @@
 import { ServiceError } from '../errors.ts';
 import { evaluate } from '../iam/policy.ts';
+import type { AccessRequest } from '../iam/types.ts';
 import { actionsOf, deleteActions } from '../s3/access.ts';
 import type { Operation } from '../s3/operation.ts';
 import type { EncryptionContext } from '../sse/context.ts';
@@ -43,16 +44,30 @@ function mayMeanAnother(x: Exchange, key: string): boolean {
 
 /** The use of a KMS key (kms:GenerateDataKey, kms:Decrypt), beside the right on the object. */
 export function authorizeKey(x: Exchange, action: string, keyId: string, context: EncryptionContext): void {
-  const conditions = conditionsOf(x);
-  for (const [name, value] of context) conditions[`kms:encryptioncontext:${name.toLowerCase()}`] = value;
-  demand(x, action, x.rooms.keys.arn(keyId), conditions);
+  demand(x, action, x.rooms.keys.arn(keyId), { ...conditionsOf(x), ...contextConditions(context) });
 }
 
-function demand(x: Exchange, action: string, resource: string, conditions: Record<string, string>): void {
+/** The same for a key that only the client has named, and that need not be there: by the ARN that such a key has. */
+export function authorizeReference(x: Exchange, action: string, reference: string, context: EncryptionContext): void {
+  // An alias that points at no key stands for one of its own name.
+  const resource = reference.startsWith('arn:')
+    ? reference.replace(/^((?:[^:]*:){5})alias\//, '$1key/')
+    : x.rooms.keys.arn(reference.replace(/^alias\//, ''));
+  demand(x, action, resource, { ...conditionsOf(x), ...contextConditions(context) });
+}
+
+/** Condition keys know no case, names of a context do: names that differ in their case alone share a key. */
+function contextConditions(context: EncryptionContext): Record<string, string[]> {
+  const conditions: Record<string, string[]> = {};
+  for (const [name, value] of context) (conditions[`kms:encryptioncontext:${name.toLowerCase()}`] ??= []).push(value);
+  return conditions;
+}
+
+function demand(x: Exchange, action: string, resource: string, conditions: AccessRequest['context']): void {
   if (!allowed(x, action, resource, conditions)) throw new ServiceError('AccessDenied', { reason: 'policy' });
 }
 
-function allowed(x: Exchange, action: string, resource: string, context: Record<string, string>): boolean {
+function allowed(x: Exchange, action: string, resource: string, context: AccessRequest['context']): boolean {
   return evaluate(x.caller.identity.policies, { action, resource, context }) === 'allow';
 }
 

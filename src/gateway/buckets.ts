@@ -1,3 +1,4 @@
+import type { NewBucket } from '../control/buckets.ts';
 import { ServiceError } from '../errors.ts';
 import {
   assertLocationConstraint,
@@ -59,8 +60,16 @@ export async function createBucket(x: Exchange<CreateBucket>): Promise<Reply> {
   response.discard();
   // Some stores answer 200 for a bucket that is there already: it is adopted like any other, or not at all.
   if (!(await isEmpty(x, x.op.bucket))) throw notAdopted(x.op.bucket);
-  await buckets.create(x.op.bucket, { target: { bucket: x.op.bucket, prefix: '' }, mode: 'encrypted-only' });
+  await buckets.create(x.op.bucket, newBucket(x, x.op.bucket));
   return { status: 200, headers: { location: `/${x.op.bucket}` } };
+}
+
+/** The settings of a bucket that is empty: everything in it will be sealed. */
+export function newBucket(x: Exchange, bucket: string): NewBucket {
+  const blocked = x.rooms.settings.blockedEncryptionTypes;
+  const encryption = { algorithm: 'AES256', bucketKeyEnabled: false, blocked } as const;
+  const record = { target: { bucket, prefix: '' }, mode: 'encrypted-only' } as const;
+  return blocked.length === 0 ? record : { ...record, encryption };
 }
 
 export async function headBucket(x: Exchange<HeadBucket>): Promise<Reply> {

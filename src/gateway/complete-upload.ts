@@ -13,7 +13,7 @@ import { placeOf } from './keys.ts';
 import { partsChecksum, requireStatedChecksum } from './parts-checksum.ts';
 import { choose, type Chosen } from './parts-chosen.ts';
 import { keepAlive } from './slow-reply.ts';
-import { sseAnswer } from './sse.ts';
+import { partSse, sseAnswer } from './sse.ts';
 import { completeAtStore, readBack, sendTail, type Completed } from './store-complete.ts';
 import { sealTail } from './tail.ts';
 import { pause, type Upload } from './uploads.ts';
@@ -66,6 +66,7 @@ async function completeOpen(x: Completing, upload: Upload, listed: readonly List
     if (envelope.mode !== 'SSE-C' || keys.frozen()) keys.assertRunning(epoch);
   };
   if (envelope.mode !== 'SSE-C') keys.assertServing();
+  else requireCustomerHeaders(x, record.checksum !== undefined);
   const conditions = completeConditions(x.caller.request.headers, store.traits);
   let chosen = await choose(x, upload, listed);
   const checksum = partsChecksum(record.checksum, chosen.parts);
@@ -83,6 +84,16 @@ async function completeOpen(x: Completing, upload: Upload, listed: readonly List
   const completed = outcome;
   await finish(x, upload, listed, completed);
   return answer(x, completed, upload, checksumOf(checksum, chosen));
+}
+
+/** AWS: "you must provide the same headers", where the upload has a checksum. The key itself is not needed here. */
+function requireCustomerHeaders(x: Completing, hasChecksum: boolean): void {
+  const needed = hasChecksum || x.rooms.settings.compatibility.completeNeedsCustomerKey === 'always';
+  if (!needed || partSse(x).mode === 'SSE-C') return;
+  throw new ServiceError('InvalidRequest', {
+    message: 'The multipart upload was created with a customer key. Its parameters must be provided to complete it.',
+    reason: 'sse-c-missing',
+  });
 }
 
 interface Commit {
@@ -162,7 +173,7 @@ function answer(
     headers: {
       ...XML,
       ...(versionId === '' ? {} : { 'x-amz-version-id': versionId }),
-      ...(upload === undefined ? {} : sseAnswer(x.rooms.keys, upload.envelope, 'complete', undefined)),
+      ...(upload === undefined ? {} : sseAnswer(x, upload.envelope, 'complete', undefined)),
     },
     body: formatCompleteUpload({
       location: `${x.secure ? 'https' : 'http'}://${host}/${bucket}/${path}`,

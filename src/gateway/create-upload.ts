@@ -48,7 +48,7 @@ export async function createMultipartUpload(x: BucketExchange<CreateMultipartUpl
     status: 200,
     headers: {
       ...XML,
-      ...sseAnswer(rooms.keys, keys, 'write', sse.mode === 'SSE-C' ? sse : undefined),
+      ...sseAnswer(x, keys, 'write', sse.mode === 'SSE-C' ? sse : undefined),
       ...(checksum === undefined
         ? {}
         : { 'x-amz-checksum-algorithm': checksum.algorithm, 'x-amz-checksum-type': checksum.type }),

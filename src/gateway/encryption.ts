@@ -22,7 +22,11 @@ export async function putBucketEncryption(x: BucketExchange<PutBucketEncryption>
 
 /** Never set is SSE-S3 (AWS since 2023). The key is given back as it was put. */
 export function getBucketEncryption(x: BucketExchange<GetBucketEncryption>): Promise<Reply> {
-  const { keyReference, ...rest } = x.bucket.encryption ?? DEFAULT_BUCKET_ENCRYPTION;
+  const { encryption } = x.bucket;
+  if (encryption === undefined && !x.rooms.settings.compatibility.encryptionWhenNeverSet) {
+    throw new ServiceError('ServerSideEncryptionConfigurationNotFoundError');
+  }
+  const { keyReference, ...rest } = encryption ?? DEFAULT_BUCKET_ENCRYPTION;
   const body = formatBucketEncryption({ ...rest, ...(keyReference === undefined ? {} : { keyReference }) });
   return Promise.resolve({ status: 200, headers: XML, body });
 }

@@ -7,6 +7,7 @@ import type { KeyService } from '../kms/ports.ts';
 import type { Operation } from '../s3/operation.ts';
 import type { Verified } from '../sigv4/types.ts';
 import type { StoreClient } from '../store/port.ts';
+import type { Compatibility } from './compatibility.ts';
 import type { Manifests } from './manifests.ts';
 import type { Uploads } from './uploads.ts';
 
@@ -37,6 +38,9 @@ export interface GatewaySettings {
   /** SSE-C over plain HTTP: a development setting, never a default. */
   readonly allowInsecureSseC: boolean;
   readonly metadataIntegrity: 'enforce' | 'report';
+  readonly compatibility: Compatibility;
+  /** What new buckets block (BlockedEncryptionTypes). */
+  readonly blockedEncryptionTypes: readonly 'SSE-C'[];
   /** The operator has pinned that the store loses the metadata of `dir/` markers: bare ones may be read. */
   readonly bareMarkersReadable: boolean;
 }

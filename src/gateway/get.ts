@@ -116,7 +116,7 @@ function sealedAnswer(
   sse: SseReadRequest,
 ): Record<string, string> {
   if (stored.kind === 'plain') return {};
-  return sseAnswer(x.rooms.keys, stored.envelope, 'read', sse.mode === 'SSE-C' ? sse : undefined);
+  return sseAnswer(x, stored.envelope, 'read', sse.mode === 'SSE-C' ? sse : undefined);
 }
 
 /**

@@ -5,7 +5,7 @@ import { openObjectKey, type OpenedEnvelope, type VerifiedEnvelope } from '../ss
 import type { SseMode } from '../sse/format.ts';
 import { deriveKek, newObjectId, newObjectKey, type Kek, type ObjectKey } from '../sse/key.ts';
 import { requireReadMode, type EffectiveSse, type SseReadRequest } from '../sse/request.ts';
-import { authorizeKey } from './authorize.ts';
+import { authorizeKey, authorizeReference } from './authorize.ts';
 import type { BucketExchange } from './exchange.ts';
 
 /** Everything that seals one object: fresh for every attempt, never used twice. */
@@ -48,12 +48,12 @@ export async function sealingKeys(x: BucketExchange, sse: EffectiveSse, place: O
     return { ...fresh, ...own, keyId: '', wrappedDataKey: NOTHING, bucketKey: false, context: [] };
   }
   keys.assertRunning(fresh.epoch);
-  const keyId = sse.mode === 'SSE-S3' ? keys.sseS3KeyId() : await keys.resolve(sse.keyReference);
   const context = sse.mode === 'SSE-S3' ? [] : sse.context;
   // A client's own pairs bind the data key to them: such an object gets a data key of its own, never the bucket's.
   const bucketKey = sse.mode === 'SSE-S3' || (sse.bucketKey && context.length === 0);
   const effective = effectiveContext(context, place, bucketKey);
   const digest = contextDigest(effective);
+  const keyId = sse.mode === 'SSE-S3' ? keys.sseS3KeyId() : await usableKey(x, sse.keyReference, effective);
   x.entry.add({ keyId, contextDigest: digest.toString('hex') });
   if (sse.mode === 'SSE-KMS') authorizeKey(x, 'kms:GenerateDataKey', keyId, effective);
   x.entry.intend();
@@ -62,6 +62,24 @@ export async function sealingKeys(x: BucketExchange, sse: EffectiveSse, place: O
   x.entry.add({ keyVersion: use.version, cacheHit: use.cacheHit });
   const kek = deriveKek(use.key, objectId, sse.mode);
   return { ...fresh, mode: sse.mode, kek, keyId: use.keyId, wrappedDataKey: use.wrapped, bucketKey, context };
+}
+
+/**
+ * The key that a write names. Whether it is unknown, disabled or pending deletion is told only to who may use a key of
+ * that name: to everybody else every name is AccessDenied, so that names cannot be tried out.
+ */
+async function usableKey(
+  x: BucketExchange,
+  reference: string | undefined,
+  context: EncryptionContext,
+): Promise<string> {
+  try {
+    return await x.rooms.keys.resolve(reference);
+  } catch (err) {
+    const aboutKey = err instanceof ServiceError && err.code.startsWith('KMS.');
+    if (aboutKey && reference !== undefined) authorizeReference(x, 'kms:GenerateDataKey', reference, context);
+    throw err;
+  }
 }
 
 /** Opens a verified envelope for a read: the mode's rules, policy, the intent, then the key service. */
@@ -74,7 +92,12 @@ export async function openEnvelope(
   requireReadMode(sse, envelope.mode);
   if (sse.mode === 'SSE-C') x.entry.intend();
   const secret = sse.mode === 'SSE-C' ? sse.key : await unwrapDataKey(x, envelope);
-  return openObjectKey(envelope, deriveKek(secret, envelope.objectId, envelope.mode));
+  try {
+    return openObjectKey(envelope, deriveKek(secret, envelope.objectId, envelope.mode));
+  } catch (err) {
+    if (!(err instanceof ServiceError && err.reason === 'customer-key')) throw err;
+    throw new ServiceError(x.rooms.settings.compatibility.wrongCustomerKey, { reason: err.reason });
+  }
 }
 
 async function unwrapDataKey(x: BucketExchange, envelope: VerifiedEnvelope): Promise<KeyObject> {

@@ -9,6 +9,7 @@ import {
   headBucket,
   isEmpty,
   listBuckets,
+  newBucket,
   notAdopted,
   refuseMappedTarget,
 } from './buckets.ts';
@@ -87,7 +88,7 @@ async function adoptEmpty(x: Exchange, name: string): Promise<BucketRecord> {
   if (!empty) throw notAdopted(name);
   await refuseMappedTarget(x, name);
   try {
-    return await x.rooms.buckets.create(name, { target: { bucket: name, prefix: '' }, mode: 'encrypted-only' });
+    return await x.rooms.buckets.create(name, newBucket(x, name));
   } catch (err) {
     const raced =
       err instanceof ServiceError && (err.code === 'BucketAlreadyOwnedByYou' || err.code === 'OperationAborted');

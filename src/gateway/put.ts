@@ -65,7 +65,7 @@ export async function putObject(x: BucketExchange<PutObject>): Promise<Reply> {
       etag: toClientEtag(etag),
       ...(version === undefined ? {} : { 'x-amz-version-id': version }),
       ...checksumHeaders(checksum),
-      ...sseAnswer(rooms.keys, keys, 'write', sse.mode === 'SSE-C' ? sse : undefined),
+      ...sseAnswer(x, keys, 'write', sse.mode === 'SSE-C' ? sse : undefined),
     },
   };
 }

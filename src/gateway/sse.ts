@@ -1,5 +1,5 @@
 import type { BucketEncryption } from '../control/buckets.ts';
-import type { KeyService } from '../kms/ports.ts';
+import { ServiceError } from '../errors.ts';
 import type { EncryptionContext } from '../sse/context.ts';
 import type { SseMode } from '../sse/format.ts';
 import {
@@ -18,10 +18,17 @@ import type { BucketExchange } from './exchange.ts';
 
 /** What a write asks for, with the bucket's default where it asks for nothing: never nothing. */
 export function writeSse(x: BucketExchange): EffectiveSse {
+  const { settings } = x.rooms;
   const request = parseWriteSse(x.caller.request.headers, {
     ...transport(x),
     customerKeysBlocked: x.bucket.encryption?.blocked.includes('SSE-C') ?? false,
   });
+  if (request.mode === 'SSE-KMS' && request.keyReference === undefined && !settings.compatibility.kmsWithoutKeyId) {
+    throw new ServiceError('InvalidArgument', {
+      message: 'Server Side Encryption with AWS KMS managed key requires a key id.',
+      reason: 'compatibility:kms-key-id',
+    });
+  }
   return applyDefault(request, bucketDefault(x.bucket.encryption));
 }
 
@@ -54,7 +61,7 @@ interface Sealed {
 
 /** The SSE headers of an answer; `customer` is the key that the request brought. */
 export function sseAnswer(
-  keys: KeyService,
+  x: BucketExchange,
   sealed: Sealed,
   kind: SseAnswerKind,
   customer: CustomerKey | undefined,
@@ -63,8 +70,12 @@ export function sseAnswer(
     case 'SSE-S3':
       return sseResponseHeaders({ mode: 'SSE-S3' }, kind);
     case 'SSE-KMS':
-      return sseResponseHeaders({ ...sealed, mode: 'SSE-KMS', keyArn: keys.arn(sealed.keyId) }, kind);
+      return sseResponseHeaders({ ...sealed, mode: 'SSE-KMS', keyName: keyName(x, sealed.keyId) }, kind);
     case 'SSE-C':
       return customer === undefined ? {} : sseResponseHeaders({ mode: 'SSE-C', keyMd5: customer.keyMd5 }, kind);
   }
+}
+
+function keyName({ rooms }: BucketExchange, keyId: string): string {
+  return rooms.settings.compatibility.keyName === 'arn' ? rooms.keys.arn(keyId) : keyId;
 }

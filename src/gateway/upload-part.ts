@@ -64,7 +64,7 @@ export async function uploadPart(x: BucketExchange<UploadPart>): Promise<Reply> 
     storeEtag: unquote(response.headers.etag ?? ''),
   });
   const customer = sse.mode === 'SSE-C' ? sse : undefined;
-  const headers = { etag: `"${etag}"`, ...partChecksum(checksum), ...sseAnswer(keys, envelope, 'part', customer) };
+  const headers = { etag: `"${etag}"`, ...partChecksum(checksum), ...sseAnswer(x, envelope, 'part', customer) };
   return { status: 200, headers };
 }
 

@@ -147,6 +147,10 @@ function applies(statement: Statement, action: string, request: AccessRequest): 
   return (
     statement.actions.some((pattern) => matchesWildcard(pattern, action)) !== statement.notActions &&
     statement.resources.some((pattern) => matchesWildcard(pattern, request.resource)) !== statement.notResources &&
-    statement.conditions.every(({ key, holds }) => holds(request.context[key]))
+    statement.conditions.every(({ key, holds }) => {
+      const actual = request.context[key];
+      if (typeof actual !== 'object') return holds(actual);
+      return statement.effect === 'Deny' ? actual.some(holds) : actual.every(holds);
+    })
   );
 }

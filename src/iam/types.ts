@@ -35,11 +35,14 @@ export interface Identity extends Signer {
   readonly store?: StoreCredentials;
 }
 
-/** What a policy is asked. Condition values by lower-cased key; a missing one is absent, never empty. */
+/**
+ * What a policy is asked. Condition values by lower-cased key; a missing one is absent, never empty. A key may have
+ * several values: an Allow must hold for each of them, a Deny applies for any.
+ */
 export interface AccessRequest {
   readonly action: string;
   readonly resource: string;
-  readonly context: Readonly<Record<string, string>>;
+  readonly context: Readonly<Record<string, string | readonly string[]>>;
   /** The caller's name; key policies ask for it. */
   readonly principal?: string;
 }

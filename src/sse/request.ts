@@ -253,7 +253,7 @@ export type SseAnswer =
   | { readonly mode: 'SSE-S3' }
   | {
       readonly mode: 'SSE-KMS';
-      readonly keyArn: string;
+      readonly keyName: string;
       readonly bucketKey: boolean;
       readonly context: EncryptionContext;
     }
@@ -270,7 +270,7 @@ export function sseResponseHeaders(answer: SseAnswer, kind: SseAnswerKind): Reco
     case 'SSE-KMS':
       return {
         [SSE]: 'aws:kms',
-        [KEY_ID]: answer.keyArn,
+        [KEY_ID]: answer.keyName,
         ...(answer.bucketKey ? { [BUCKET_KEY]: 'true' } : {}),
         ...(kind === 'write' && answer.context.length > 0 ? { [CONTEXT]: contextHeader(answer.context) } : {}),
       };

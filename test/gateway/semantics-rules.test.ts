@@ -27,6 +27,22 @@ const IDENTITIES: Readonly<Record<string, readonly (string | object)[]>> = {
   READER0000000000: ['S3ReadOnlyAccess', 'KMSUser'],
   NOKEYS0000000000: ['S3FullAccess'],
   ENCRYPT000000000: ['S3FullAccess', allow(['kms:GenerateDataKey'], ['arn:aws:kms:*:key/*'])],
+  // The right on data keys for one tenant, whatever the case in which a client writes the name.
+  TENANT0000000000: [
+    'S3FullAccess',
+    'KMSUser',
+    {
+      Version: '2012-10-17',
+      Statement: [
+        {
+          Effect: 'Deny',
+          Action: ['kms:GenerateDataKey'],
+          Resource: ['*'],
+          Condition: { StringEquals: { 'kms:EncryptionContext:Tenant': 'other' } },
+        },
+      ],
+    },
+  ],
   PREFIX0000000000: [
     allow(['s3:GetObject', 's3:PutObject', 's3:DeleteObject'], [`arn:aws:s3:::${bucket}/mine/*`]),
     allow(['s3:ListBucket'], [`arn:aws:s3:::${bucket}`], { Condition: { StringLike: { 's3:prefix': 'mine/*' } } }),
@@ -137,6 +153,43 @@ describe('policies', () => {
     expect(told(await as('ENCRYPT000000000', 'PUT', 'kms', { ...KMS, body: 'by another' }))).toBe('200');
     expect(told(await as('ENCRYPT000000000', 'GET', 'kms'))).toBe('403 AccessDenied');
     expect((await me('GET', 'kms')).text).toBe('by another');
+  });
+
+  it('who may use no key cannot try out names of keys', async () => {
+    const named = (name: string): Partial<RawRequest> => ({
+      headers: { ...KMS.headers, 'x-amz-server-side-encryption-aws-kms-key-id': name },
+      body: 'x',
+    });
+    const arn = 'arn:aws:kms:eu-central-1:000000000000:';
+    const unknown = [
+      'nobody',
+      'alias/nobody',
+      `${arn}key/nobody`,
+      `${arn}alias/nobody`,
+      'arn:aws:kms:x:1:key/data',
+      '//',
+    ];
+    for (const name of ['data', ...unknown]) {
+      expect([name, told(await as('NOKEYS0000000000', 'PUT', 'kms', named(name)))]).toEqual([name, '403 AccessDenied']);
+      const create = { ...named(name), query: { uploads: '' }, body: '' };
+      expect(told(await as('NOKEYS0000000000', 'POST', 'kms', create))).toBe('403 AccessDenied');
+    }
+    for (const name of ['nobody', `${arn}key/nobody`]) {
+      expect(told(await as('ENCRYPT000000000', 'PUT', 'kms', named(name)))).toBe('400 KMS.NotFoundException');
+    }
+  });
+
+  it.each([
+    ['{"tenant":"mine"}', '200'],
+    ['{"TENANT":"other"}', '403 AccessDenied'],
+    ['{"tenant":"mine","Tenant":"other"}', '403 AccessDenied'],
+    ['{"Tenant":"other","tenant":"mine"}', '403 AccessDenied'],
+  ])('a Deny on a name of the context holds in every case of it: %s', async (context, expected) => {
+    const headers = {
+      ...KMS.headers,
+      'x-amz-server-side-encryption-context': Buffer.from(context).toString('base64'),
+    };
+    expect(told(await as('TENANT0000000000', 'PUT', 'tenant', { headers, body: 'x' }))).toBe(expected);
   });
 
   it('an access key of the admin plane, or of nobody, signs nothing here', async () => {

@@ -221,6 +221,17 @@ describe.each(inject('stores'))('semantics over $name', (store) => {
       }
     });
 
+    it('octets beyond ASCII: UTF-8 as browsers and old clients send it', async () => {
+      const raw = Buffer.from('naïve €', 'utf8').toString('latin1');
+      for (const body of ['small', randomBytes(200_000)]) {
+        expect((await send('PUT', 'octets', { headers: { 'x-amz-meta-raw': raw }, body })).status).toBe(200);
+        for (const method of ['GET', 'HEAD'] as const) {
+          const answer = await send(method, 'octets');
+          expect([answer.status, answer.headers['x-amz-meta-raw']]).toEqual([200, raw]);
+        }
+      }
+    });
+
     it('aws-chunked is stripped, the other codings stay', async () => {
       await send('PUT', 'chunked', { headers: { 'content-encoding': 'aws-chunked' }, body: 'text' });
       expect((await send('GET', 'chunked')).headers['content-encoding']).toBeUndefined();

@@ -45,6 +45,22 @@ describe('a decision', () => {
     ['a Deny with NotResource', [allow, { Effect: 'Deny', Action: '*', NotResource: 'arn:aws:s3:::x/*' }], 'deny'],
   ])('%s', (_, statements, expected) => expect(decide(statements)).toBe(expected));
 
+  it('of several values of one key: an Allow holds for each of them, a Deny for any', () => {
+    const key = 'kms:EncryptionContext:Tenant';
+    const context = { ...REQUEST.context, 'kms:encryptioncontext:tenant': ['a', 'b'] };
+    const when = (value: string | string[], Effect = 'Allow') => ({
+      ...allow,
+      Effect,
+      Condition: { StringEquals: { [key]: value } },
+    });
+    expect(decide([when('a')], { context })).toBe('deny');
+    expect(decide([when('b')], { context })).toBe('deny');
+    expect(decide([when(['a', 'b'])], { context })).toBe('allow');
+    expect(decide([allow, when('a', 'Deny')], { context })).toBe('deny');
+    expect(decide([allow, when('b', 'Deny')], { context })).toBe('deny');
+    expect(decide([allow, when('c', 'Deny')], { context })).toBe('allow');
+  });
+
   it('is deny when another policy denies', () => {
     expect(evaluate([policy(allow), policy({ ...allow, Effect: 'Deny' })], REQUEST)).toBe('deny');
   });

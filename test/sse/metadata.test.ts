@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { verifyMetadata, type VerifiedEnvelope } from '../../src/sse/envelope.ts';
 import { ENVELOPE_HEADER } from '../../src/sse/format.ts';
 import { COVERED_HEADERS, metadataDigest } from '../../src/sse/metadata.ts';
 
@@ -44,6 +45,14 @@ describe('the metadata digest', () => {
     );
     expect(digest({ 'x-amz-meta-a': '2', 'x-amz-meta-b': '1' })).not.toBe(
       digest({ 'x-amz-meta-a': '1', 'x-amz-meta-b': '2' }),
+    );
+  });
+
+  it('a stored value that no header can hold is a fault of the object, never of the read', () => {
+    const envelope = { metadataDigest: metadataDigest(base) } as VerifiedEnvelope;
+    expect(() => verifyMetadata(envelope, base)).not.toThrow();
+    expect(() => verifyMetadata(envelope, { ...base, 'x-amz-meta-a': '\u20ac' })).toThrow(
+      expect.objectContaining({ code: 'InternalError', reason: 'integrity:metadata' }),
     );
   });
 

@@ -234,10 +234,10 @@ describe("the bucket's default", () => {
 });
 
 describe('the answer', () => {
-  const kms = { mode: 'SSE-KMS', keyArn: 'arn:aws:kms:x:1:key/k', bucketKey: true, context: [['a', '"']] } as const;
+  const kms = { mode: 'SSE-KMS', keyName: 'arn:aws:kms:x:1:key/k', bucketKey: true, context: [['a', '"']] } as const;
 
   it('of SSE-KMS has the whole ARN, the bucket key when true, the context on writes only', () => {
-    const always = { [SSE]: 'aws:kms', [KID]: kms.keyArn };
+    const always = { [SSE]: 'aws:kms', [KID]: kms.keyName };
     expect(sseResponseHeaders(kms, 'write')).toEqual({
       ...always,
       [BK]: 'true',

@@ -28,8 +28,8 @@ export interface GatewayOptions {
   /** A real OpenBao with the keys `data` and `s3` under its prefix; without it the local backend. */
   readonly vault?: { readonly bao: OpenBao; readonly roleId: string; readonly secretIdFile: string };
   readonly tls?: boolean;
-  /** Merged into the configuration, section by section. */
-  readonly config?: Readonly<Record<string, object>>;
+  /** Merged into the configuration, section by section; what is no section takes its place. */
+  readonly config?: Readonly<Record<string, object | string>>;
   /** Merged into the body of configure. */
   readonly kms?: Readonly<Record<string, unknown>>;
   /** Serves in a process of its own, from the code that `transpile` made. */
@@ -121,7 +121,7 @@ class Gateway implements TestGateway {
             timeout_seconds: 4,
           };
     const keys = { default_key_id: 'data', sse_s3_key_id: 's3', create_default_key: vault === undefined };
-    const sections: Record<string, object> = {
+    const sections: Record<string, unknown> = {
       data: { port: 0, ...(tls === true ? { tls: { certFile: 'cert.pem', keyFile: 'key.pem' } } : {}) },
       admin: { port: 0 },
       store: {
@@ -135,7 +135,10 @@ class Gateway implements TestGateway {
       kms: { config: { ...backend, ...keys, ...kms } },
       audit: { file: { path: 'audit/audit' } },
     };
-    for (const [name, more] of Object.entries(config)) sections[name] = { ...sections[name], ...more };
+    for (const [name, more] of Object.entries(config)) {
+      const section = typeof more === 'object' && !Array.isArray(more);
+      sections[name] = section ? { ...(sections[name] as object | undefined), ...more } : more;
+    }
     const identities = [
       {
         name: 'user',
