@@ -57,7 +57,7 @@ export function configSchema(base: string) {
       .default('aws')
       .describe('Which answers to give where AWS S3 and the s3-tests of Ceph disagree.'),
     blockedEncryptionTypes: z
-      .array(z.literal('SSE-C'))
+      .array(z.enum(['SSE-C']))
       .max(1)
       .default([])
       .describe('What new buckets block, until PutBucketEncryption says otherwise. AWS blocks SSE-C since 2026.'),
