@@ -1,7 +1,7 @@
-import { createHash, type KeyObject } from 'node:crypto';
+import { hash, type KeyObject } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
-import { u32 } from '../bytes.ts';
 import { asServiceError, type ServiceError } from '../errors.ts';
+import { lengthPrefixed } from '../sse/mac.ts';
 import { purged, type Gate } from './gate.ts';
 import type { KmsMetrics } from './ports.ts';
 
@@ -63,9 +63,7 @@ function concernsOneEntry(err: ServiceError): boolean {
 }
 
 function digest({ keyId, wrapped, context }: UnwrapId): string {
-  const hash = createHash('sha256');
-  for (const field of [Buffer.from(keyId), wrapped, context]) hash.update(u32(field.byteLength)).update(field);
-  return hash.digest('base64');
+  return hash('sha256', lengthPrefixed([Buffer.from(keyId), wrapped, context]), 'base64');
 }
 
 export class DataKeyCache {

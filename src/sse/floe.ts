@@ -2,7 +2,7 @@ import { createCipheriv, createDecipheriv, type CipherGCM, type DecipherGCM, typ
 import { equalBytes, u32, u64 } from '../bytes.ts';
 import { integrityError } from '../errors.ts';
 import { FLOE, ROTATION_MASK, SEALED_SEGMENT_LENGTH } from './format.ts';
-import { expand, expandKey } from './key.ts';
+import { expandKey, expandPublic } from './key.ts';
 
 /** FLOE is parametrised here only so that its known answers run; every object uses OBJECT_PARAMETERS. */
 export interface FloeParameters {
@@ -48,7 +48,7 @@ export class FloeMessage {
     this.#context = Buffer.concat([encoded, iv]);
     this.#aad = aad;
     this.#epochLength = 2 ** parameters.rotationMask;
-    this.headerTag = expand(key, [this.#context, HEADER_TAG, aad], FLOE.headerTagLength);
+    this.headerTag = expandPublic(key, [this.#context, HEADER_TAG, aad], FLOE.headerTagLength);
     this.#messageKey = expandKey(key, [this.#context, MESSAGE_KEY, aad], FLOE.messageKeyLength);
   }
 

@@ -1,5 +1,5 @@
 import { createHmac, createSecretKey, type KeyObject } from 'node:crypto';
-import { takeKey } from '../bytes.ts';
+import { publicMac, takeKey } from '../bytes.ts';
 import { KEY_LENGTH, LABEL, MODE_CODE, OBJECT_ID_LENGTH, type Entropy, type SseMode } from './format.ts';
 
 declare const kek: unique symbol;
@@ -19,6 +19,15 @@ export function expand(prk: KeyObject, info: readonly Buffer[], length: number):
   const block = createHmac('sha384', prk)
     .update(Buffer.concat([...info, ONE]))
     .digest();
+  return firstOf(block, length);
+}
+
+/** The same for what is stored in the clear (a header tag). */
+export function expandPublic(prk: KeyObject, info: readonly Buffer[], length: number): Buffer {
+  return firstOf(publicMac('sha384', prk, Buffer.concat([...info, ONE])), length);
+}
+
+function firstOf(block: Buffer, length: number): Buffer {
   if (length > block.length) throw new RangeError('one block of HKDF-Expand holds 48 bytes');
   return block.subarray(0, length);
 }

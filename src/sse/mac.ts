@@ -1,4 +1,5 @@
-import { createHash, createHmac, type KeyObject } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
+import { publicDigest, publicMac } from '../bytes.ts';
 
 /** One version of the envelope key, an HMAC key of the service that no tenant has. */
 export interface EnvelopeKey {
@@ -31,14 +32,10 @@ export function pairsDigest(label: Buffer, fields: readonly Buffer[]): Buffer {
   const count = Buffer.allocUnsafe(4);
   count.writeUInt32BE(fields.length / 2, 0);
   const head = lengthPrefixed([label]);
-  return createHash('sha256')
-    .update(Buffer.concat([head, count, lengthPrefixed(fields)]))
-    .digest();
+  return publicDigest(Buffer.concat([head, count, lengthPrefixed(fields)]));
 }
 
 /** MAC(v, label, fields …) of FORMAT.md section 2. */
 export function envelopeMac(key: KeyObject, label: Buffer, fields: readonly Buffer[]): Buffer {
-  return createHmac('sha256', key)
-    .update(lengthPrefixed([label, ...fields]))
-    .digest();
+  return publicMac('sha256', key, lengthPrefixed([label, ...fields]));
 }

@@ -1,4 +1,5 @@
-import { createHmac, type KeyObject } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
+import { publicMac } from '../bytes.ts';
 import { integrityError } from '../errors.ts';
 import { checksumCodes, readChecksum } from './checksum.ts';
 import {
@@ -135,7 +136,7 @@ function manifestFields(objectId: Buffer, length: number): MessageFields {
 
 /** The manifest's IVs, a PRF of its content (FORMAT.md section 6): equal manifests make equal bytes. */
 function manifestIvs(manifestKey: KeyObject, aad: Buffer, plaintext: Buffer): Entropy {
-  const x = createHmac('sha384', deriveManifestIvKey(manifestKey)).update(aad).update(plaintext).digest();
+  const x = publicMac('sha384', deriveManifestIvKey(manifestKey), Buffer.concat([aad, plaintext]));
   let segment = 0;
   return (bytes) => {
     if (bytes === FLOE.ivLength) return Buffer.from(x.subarray(0, FLOE.ivLength));

@@ -1,5 +1,5 @@
-import { createHash, type KeyObject } from 'node:crypto';
-import { equalBytes, takeKey, u16, u32, u64 } from '../bytes.ts';
+import type { KeyObject } from 'node:crypto';
+import { equalBytes, publicDigest, takeKey, u16, u32, u64 } from '../bytes.ts';
 import { integrityError, type ServiceError } from '../errors.ts';
 import type { ObjectPlace } from './context.ts';
 import { parseEnvelope } from './envelope-form.ts';
@@ -35,7 +35,7 @@ export interface UploadName extends Pick<ObjectPlace, 'bucketId' | 'key'> {
 /** What stands for one upload in the system bucket, and binds every record to it (FORMAT.md section 16). */
 export function uploadHash({ bucketId, key, uploadId }: UploadName): Buffer {
   const fields = [LABEL.upload, bucketId, Buffer.from(key, 'utf8'), Buffer.from(uploadId, 'utf8')];
-  return createHash('sha256').update(lengthPrefixed(fields)).digest();
+  return publicDigest(lengthPrefixed(fields));
 }
 
 /** The checksum that CreateMultipartUpload asked for. */
