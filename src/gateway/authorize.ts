@@ -44,7 +44,7 @@ function mayMeanAnother(x: Exchange, key: string): boolean {
 
 /** The use of a KMS key (kms:GenerateDataKey, kms:Decrypt), beside the right on the object. */
 export function authorizeKey(x: Exchange, action: string, keyId: string, context: EncryptionContext): void {
-  demand(x, action, x.rooms.keys.arn(keyId), { ...conditionsOf(x), ...contextConditions(context) });
+  demand(x, action, x.rooms.keys.arn(keyId), conditionsOf(x, context));
 }
 
 /** The same for a key that only the client has named, and that need not be there: by the ARN that such a key has. */
@@ -53,7 +53,7 @@ export function authorizeReference(x: Exchange, action: string, reference: strin
   const resource = reference.startsWith('arn:')
     ? reference.replace(/^((?:[^:]*:){5})alias\//, '$1key/')
     : x.rooms.keys.arn(reference.replace(/^alias\//, ''));
-  demand(x, action, resource, { ...conditionsOf(x), ...contextConditions(context) });
+  demand(x, action, resource, conditionsOf(x, context));
 }
 
 /** Condition keys know no case, names of a context do: names that differ in their case alone share a key. */
@@ -63,12 +63,22 @@ function contextConditions(context: EncryptionContext): Record<string, string[]>
   return conditions;
 }
 
-function demand(x: Exchange, action: string, resource: string, conditions: AccessRequest['context']): void {
+/** The values of the condition keys, made when the first statement with a condition asks for one. Few have any. */
+type Conditions = () => AccessRequest['context'];
+
+function demand(x: Exchange, action: string, resource: string, conditions: Conditions): void {
   if (!allowed(x, action, resource, conditions)) throw new ServiceError('AccessDenied', { reason: 'policy' });
 }
 
-function allowed(x: Exchange, action: string, resource: string, context: AccessRequest['context']): boolean {
-  return evaluate(x.caller.identity.policies, { action, resource, context }) === 'allow';
+function allowed(x: Exchange, action: string, resource: string, conditions: Conditions): boolean {
+  const request = {
+    action,
+    resource,
+    get context() {
+      return conditions();
+    },
+  };
+  return evaluate(x.caller.identity.policies, request) === 'allow';
 }
 
 function resourceOf(op: Operation): string {
@@ -77,8 +87,13 @@ function resourceOf(op: Operation): string {
   return key === undefined ? `arn:aws:s3:::${op.bucket}` : `arn:aws:s3:::${op.bucket}/${key}`;
 }
 
+function conditionsOf(x: Exchange, context: EncryptionContext = []): Conditions {
+  let values: AccessRequest['context'] | undefined;
+  return () => (values ??= { ...conditionValues(x), ...contextConditions(context) });
+}
+
 /** Condition keys (IAM "Actions, resources, and condition keys for Amazon S3"), lower-cased; absent means absent. */
-function conditionsOf(x: Exchange): Record<string, string> {
+function conditionValues(x: Exchange): Record<string, string> {
   const { headers, query } = x.caller.request;
   const out: Record<string, string> = {
     'aws:sourceip': x.source,

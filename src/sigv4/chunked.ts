@@ -1,7 +1,6 @@
 import { createHash, hash, type Hash } from 'node:crypto';
-import { equalBytes } from '../bytes.ts';
 import { ServiceError } from '../errors.ts';
-import { chunkStringToSign, EMPTY_SHA256, mac, trailerStringToSign } from './canonical.ts';
+import { chunkStringToSign, EMPTY_SHA256, isSignature, trailerStringToSign } from './canonical.ts';
 import { declaredTrailer } from './payload.ts';
 import type { ChunkSeed, PayloadReader, Verified } from './types.ts';
 
@@ -189,7 +188,7 @@ class ChunkedReader implements PayloadReader {
   }
 
   #verify(seed: ChunkSeed, text: string, claimed: string): void {
-    if (!equalBytes(mac(seed.signingKey, text), Buffer.from(claimed, 'hex'))) {
+    if (!isSignature(claimed, seed.signingKey, text)) {
       throw new ServiceError('SignatureDoesNotMatch', { reason: 'chunk-signature' });
     }
     this.#previous = claimed;

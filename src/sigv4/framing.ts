@@ -2,7 +2,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { crc32 } from '@node-rs/crc32';
 import { u32 } from '../bytes.ts';
 import { ServiceError } from '../errors.ts';
-import { chunkStringToSign, EMPTY_SHA256, mac } from './canonical.ts';
+import { chunkStringToSign, EMPTY_SHA256, signatureOf } from './canonical.ts';
 import type { ChunkSeed } from './types.ts';
 
 /** How a body of known length goes to a store. Headers and wire length are known before the first byte. */
@@ -116,7 +116,7 @@ function signedFrames(length: number, chunkSize: number, seed: ChunkSeed): BodyF
   let left = 0;
 
   const header = (bytes: number, digest: string): Buffer => {
-    previous = mac(seed.signingKey, chunkStringToSign(seed.timestamp, seed.scope, previous, digest)).toString('hex');
+    previous = signatureOf(seed.signingKey, chunkStringToSign(seed.timestamp, seed.scope, previous, digest));
     return Buffer.from(`${bytes.toString(16)};chunk-signature=${previous}\r\n`);
   };
   return {

@@ -1,5 +1,5 @@
 import { ServiceError } from '../errors.ts';
-import { ALGORITHM, canonicalPath, canonicalRequest, mac, stringToSign } from './canonical.ts';
+import { ALGORITHM, canonicalPath, canonicalRequest, signatureOf, stringToSign } from './canonical.ts';
 import { isoBasic } from './credential.ts';
 import { encodeQuery } from './encode.ts';
 import { createSigningKeys, scopeString } from './keys.ts';
@@ -78,7 +78,7 @@ export function createSigner(options: SignerOptions): RequestSigner {
         signedHeaders,
         payloadHash: request.payloadHash,
       });
-      const signature = mac(signingKey, stringToSign(timestamp, scopeText, canonical)).toString('hex');
+      const signature = signatureOf(signingKey, stringToSign(timestamp, scopeText, canonical));
       headers['authorization'] =
         `${ALGORITHM} Credential=${credentials.accessKeyId}/${scopeText}, ` +
         `SignedHeaders=${signedHeaders.join(';')}, Signature=${signature}`;

@@ -1,7 +1,6 @@
 import { createSecretKey } from 'node:crypto';
-import { equalBytes } from '../bytes.ts';
 import { ServiceError } from '../errors.ts';
-import { canonicalPath, canonicalRequest, mac, stringToSign } from './canonical.ts';
+import { canonicalPath, canonicalRequest, isSignature, stringToSign } from './canonical.ts';
 import { AUTHENTICATION_PARAMETERS, malformed, parseCredential, type Credential } from './credential.ts';
 import { encodeQuery } from './encode.ts';
 import { createSigningKeys, scopeString } from './keys.ts';
@@ -52,11 +51,8 @@ export function createVerifier<I extends Signer>(options: VerifierOptions<I>): V
       const identity = options.lookup(credential.accessKeyId);
       const signingKey = keys.of(identity ?? nobody, credential);
       const scope = scopeString(credential);
-      const expected = mac(
-        signingKey,
-        stringToSign(credential.timestamp, scope, canonicalOf(head, credential, payload)),
-      );
-      const matches = equalBytes(expected, Buffer.from(credential.signature, 'hex'));
+      const text = stringToSign(credential.timestamp, scope, canonicalOf(head, credential, payload));
+      const matches = isSignature(credential.signature, signingKey, text);
       if (identity === undefined) throw new ServiceError('InvalidAccessKeyId');
       if (!matches) throw new ServiceError('SignatureDoesNotMatch');
 
