@@ -3,19 +3,21 @@ import { COMPLETE_BODY_LIMIT, formatCompleteUpload, parseCompleteUpload, type Li
 import type { CompleteMultipartUpload } from '../s3/operation.ts';
 import { payloadReader } from '../sigv4/chunked.ts';
 import { toClientEtag } from '../sse/etag.ts';
+import { verifyEnvelope, type VerifiedEnvelope } from '../sse/envelope.ts';
 import type { Checksum } from '../sse/format.ts';
-import { listDigest } from '../sse/upload-record.ts';
+import { listDigest, type Tombstone } from '../sse/upload-record.ts';
 import { collectBody } from './body.ts';
 import { checksumText } from './checksum.ts';
 import { completeConditions } from './conditions.ts';
 import type { BucketExchange, Reply } from './exchange.ts';
 import { placeOf } from './keys.ts';
-import { partsChecksum, requireStatedChecksum } from './parts-checksum.ts';
+import { requireCustomerHeaders, requireUploadSse } from './complete-sse.ts';
+import { partsChecksum, requireListedChecksums, requireStatedChecksum } from './parts-checksum.ts';
 import { choose, type Chosen } from './parts-chosen.ts';
 import { keepAlive } from './slow-reply.ts';
-import { partSse, sseAnswer } from './sse.ts';
+import { sseAnswer } from './sse.ts';
 import { completeAtStore, readBack, sendTail, type Completed } from './store-complete.ts';
-import { sealTail } from './tail.ts';
+import { manifestOf, sealTail } from './tail.ts';
 import { pause, type Upload } from './uploads.ts';
 import { XML } from './xml-body.ts';
 
@@ -51,10 +53,12 @@ async function complete(x: Completing, listed: readonly ListedPart[]): Promise<R
 
 /** A client that lost the answer asks again, and two replicas may be asked at once: the same list has the same answer. */
 async function again(x: Completing, listed: readonly ListedPart[], err: ServiceError): Promise<Reply> {
-  const left = await x.rooms.uploads.tombstone(placeOf(x, x.op.key), x.op.uploadId);
+  const place = placeOf(x, x.op.key);
+  const left = await x.rooms.uploads.tombstone(place, x.op.uploadId);
   if (left === undefined) throw err;
   if (!left.listDigest.equals(listDigest(listed))) throw new ServiceError('NoSuchUpload');
-  return answer(x, { etag: left.etag, versionId: left.versionId }, undefined, undefined);
+  const envelope = verifyEnvelope(left.envelope, place, x.rooms.envelopeKeys);
+  return answer(x, left, { envelope, checksum: left.checksum, parts: listed.length });
 }
 
 async function completeOpen(x: Completing, upload: Upload, listed: readonly ListedPart[]): Promise<Reply> {
@@ -68,10 +72,13 @@ async function completeOpen(x: Completing, upload: Upload, listed: readonly List
   if (envelope.mode !== 'SSE-C') keys.assertServing();
   else requireCustomerHeaders(x, record.checksum !== undefined);
   const conditions = completeConditions(x.caller.request.headers, store.traits);
+  await requireUploadSse(x, upload);
   let chosen = await choose(x, upload, listed);
+  requireListedChecksums(record.checksum, listed, chosen.parts);
   const checksum = partsChecksum(record.checksum, chosen.parts);
   requireStatedChecksum(x.caller.request.headers, record.checksum, checksum, chosen.parts.length);
-  const tail = sealTail(x.rooms.envelopeKeys, upload, chosen.parts, checksum);
+  const manifest = manifestOf(chosen.parts, checksum);
+  const tail = sealTail(x.rooms.envelopeKeys, upload, manifest);
   let outcome = await commit(x, upload, { chosen, tail, conditions, assertRunning });
   for (const ms of RACE_MS) {
     if (!(outcome instanceof ServiceError)) break;
@@ -82,18 +89,10 @@ async function completeOpen(x: Completing, upload: Upload, listed: readonly List
   }
   if (outcome instanceof ServiceError) throw outcome;
   const completed = outcome;
-  await finish(x, upload, listed, completed);
-  return answer(x, completed, upload, checksumOf(checksum, chosen));
-}
-
-/** AWS: "you must provide the same headers", where the upload has a checksum. The key itself is not needed here. */
-function requireCustomerHeaders(x: Completing, hasChecksum: boolean): void {
-  const needed = hasChecksum || x.rooms.settings.compatibility.completeNeedsCustomerKey === 'always';
-  if (!needed || partSse(x).mode === 'SSE-C') return;
-  throw new ServiceError('InvalidRequest', {
-    message: 'The multipart upload was created with a customer key. Its parameters must be provided to complete it.',
-    reason: 'sse-c-missing',
-  });
+  // A first range of what was just written needs no look at its end.
+  x.rooms.manifests.set({ envelope, etag: completed.etag }, manifest);
+  await finish(x, upload, { listDigest: listDigest(listed), checksum, ...completed });
+  return answer(x, completed, { envelope, checksum, parts: chosen.parts.length });
 }
 
 interface Commit {
@@ -135,52 +134,45 @@ function mayHavePassed(err: ServiceError): boolean {
 }
 
 /** The upload is over. A record that cannot be removed now harms nobody, and an acknowledged object stays one. */
-async function finish(x: Completing, upload: Upload, listed: readonly ListedPart[], told: Completed): Promise<void> {
+async function finish(x: Completing, upload: Upload, told: Omit<Tombstone, 'completed' | 'envelope'>): Promise<void> {
   const { uploads } = x.rooms;
-  const { objectId } = upload.envelope;
   try {
-    await uploads.bury(upload, { objectId, listDigest: listDigest(listed), ...told });
+    await uploads.bury(upload, { ...told, envelope: upload.record.envelope });
     await uploads.clear(placeOf(x, x.op.key), x.op.uploadId);
   } catch {
     x.entry.add({ note: 'records of the upload are left' });
   }
 }
 
-function checksumOf(checksum: Checksum | undefined, chosen: Chosen): { checksum: Checksum; parts: number } | undefined {
-  return checksum === undefined ? undefined : { checksum, parts: chosen.parts.length };
+/** What the answer says of the object beside what the store gave it. */
+interface Made {
+  readonly envelope: VerifiedEnvelope;
+  readonly checksum: Checksum | undefined;
+  readonly parts: number;
 }
 
-function answer(
-  x: Completing,
-  { etag, versionId }: Completed,
-  upload: Upload | undefined,
-  known: { readonly checksum: Checksum; readonly parts: number } | undefined,
-): Reply {
+function answer(x: Completing, { etag, versionId }: Completed, { envelope, checksum, parts }: Made): Reply {
   const { bucket, key } = x.op;
   if (versionId !== '') x.entry.add({ versionId });
   const host = x.caller.request.headers.host ?? '';
   const path = encodeURIComponent(key).replaceAll('%2F', '/');
-  const checksum =
-    known === undefined
+  const told =
+    checksum === undefined
       ? undefined
-      : {
-          algorithm: known.checksum.algorithm,
-          text: checksumText(known.checksum, known.parts),
-          type: known.checksum.type,
-        };
+      : { algorithm: checksum.algorithm, text: checksumText(checksum, parts), type: checksum.type };
   return {
     status: 200,
     headers: {
       ...XML,
       ...(versionId === '' ? {} : { 'x-amz-version-id': versionId }),
-      ...(upload === undefined ? {} : sseAnswer(x, upload.envelope, 'complete', undefined)),
+      ...sseAnswer(x, envelope, 'complete', undefined),
     },
     body: formatCompleteUpload({
       location: `${x.secure ? 'https' : 'http'}://${host}/${bucket}/${path}`,
       bucket,
       key,
       etag: toClientEtag(etag),
-      checksum,
+      checksum: told,
     }),
   };
 }

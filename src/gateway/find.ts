@@ -2,7 +2,7 @@ import { ServiceError } from '../errors.ts';
 import type { GetObject } from '../s3/operation.ts';
 import { resolveRange, unsatisfiable, type ByteRange, type RangeSpec } from '../s3/range.ts';
 import { toClientEtag } from '../sse/etag.ts';
-import { SIZE } from '../sse/format.ts';
+import { FLOE, PART_PREFIX_LENGTH, SEALED_SEGMENT_LENGTH, SIZE } from '../sse/format.ts';
 import type { Manifest } from '../sse/manifest.ts';
 import { planParts } from '../sse/multipart.ts';
 import { planRange } from '../sse/object.ts';
@@ -10,10 +10,16 @@ import type { SseReadRequest } from '../sse/request.ts';
 import type { StoreHeaders, StoreResponse } from '../store/port.ts';
 import type { BucketExchange } from './exchange.ts';
 import { knownManifest, lookAtEnd } from './read-parts.ts';
-import { askStore, describe, examine, readError, readPlace, type Stored } from './stored.ts';
+import type { Guess } from './manifests.ts';
+import { askStore, describe, examine, readError, readPlace, type Sealed, type Stored } from './stored.ts';
 
 /** Reads that moved under us are begun again this often; then the client is told to retry. */
 const ATTEMPTS = 3;
+
+/** No part but the last is shorter (AWS, "multipart upload limits"). */
+const MIN_PART = SIZE.partUnit;
+/** Stored bytes that a part has more than its plaintext would have in the middle of another. */
+const PART_OVERHEAD = PART_PREFIX_LENGTH + FLOE.headerLength + FLOE.segmentOverhead;
 
 /** What was found, and what of it goes to the client. */
 export interface Found {
@@ -24,6 +30,8 @@ export interface Found {
   readonly manifest?: Manifest | undefined;
   /** Asked for by its number: `x-amz-mp-parts-count`. */
   readonly partsCount?: number | undefined;
+  /** Bytes of the answer that come before the range. */
+  readonly skip?: number;
 }
 
 /** What of the object is wanted. */
@@ -54,70 +62,100 @@ async function findSome(x: BucketExchange<GetObject>, wanted: Wanted, sse: SseRe
     const found = await findGuessed(x, guess.manifest, wanted);
     if (found !== undefined) return found;
   }
-  if ('partNumber' in wanted || guess !== undefined) return findInParts(x, wanted, sse);
-  return findRange(x, wanted.spec, sse);
+  const early = conditional || !('spec' in wanted) ? undefined : earlyRange(wanted.spec, guess);
+  return early === undefined ? findByEnd(x, wanted, sse, guess) : findEarly(x, early, sse);
+}
+
+/** A range that may be asked for before anything is known of the object. */
+interface Early {
+  readonly spec: RangeSpec & { readonly kind: 'from' };
+  /** Inclusive offsets in the stored object; an open end has none. */
+  readonly start: number;
+  readonly end: number | undefined;
 }
 
 /**
- * The bytes of a range lie at offsets that follow from the range alone, so that one request is enough where it names
- * its first byte.
+ * The bytes of a range lie at offsets that follow from the range alone where the object is not in parts; and 16 bytes
+ * further on in the first part of one that is. So a range that begins in the first 5 MiB is asked for at once, with
+ * as much more as parts may have put before its end. Further on a part may begin anywhere: the object's end tells.
  */
-async function findRange(
-  x: BucketExchange<GetObject>,
-  spec: RangeSpec,
-  sse: SseReadRequest,
-): Promise<Found | undefined> {
-  const conditional = x.caller.request.headers['if-range'] !== undefined;
-  if (conditional || spec.kind === 'suffix' || spec.first >= SIZE.maxPlaintext) return findDescribed(x, spec, sse);
-  const response = await askStore(x, 'GET', sealedRange(spec.first, spec.last));
+function earlyRange(spec: RangeSpec, guess: Guess | undefined): Early | undefined {
+  if (spec.kind === 'suffix' || spec.first >= SIZE.maxPlaintext || guess?.type === 'multipart') return undefined;
+  const { first, last } = spec;
+  if (guess === undefined && first >= MIN_PART) return undefined;
+  const end = last === undefined ? undefined : Math.min(last, SIZE.maxPlaintext - 1);
+  const { sealedStart, sealedEnd } = planRange(SIZE.maxPlaintext, first, end ?? first);
+  if (end === undefined) return { spec, start: sealedStart, end };
+  const more = end < MIN_PART ? 0 : SEALED_SEGMENT_LENGTH + PART_OVERHEAD * Math.ceil(end / MIN_PART);
+  return { spec, start: sealedStart, end: sealedEnd + (guess === undefined ? PART_PREFIX_LENGTH + more : 0) };
+}
+
+/** In one request, and in two if the object turns out to be in parts: then its manifest tells which bytes these were. */
+async function findEarly(x: BucketExchange<GetObject>, early: Early, sse: SseReadRequest): Promise<Found | undefined> {
+  const { spec, start, end } = early;
+  const response = await askStore(x, 'GET', `bytes=${start}-${end ?? ''}`);
   if (response.status === 416) {
     response.discard();
-    return findDescribed(x, spec, sse);
+    return findByEnd(x, { spec }, sse, undefined);
   }
   if (response.status !== 206) throw await readError(x, response);
-  const stored = examined(x, response);
-  if (stored.kind === 'plain' || stored.envelope.type === 'multipart') {
-    response.discard();
-    return stored.kind === 'plain' ? findDescribed(x, spec, sse) : findInParts(x, { spec }, sse);
-  }
   try {
-    return { stored, response, range: resolveRange(spec, stored.length) };
+    const stored = examine(x, response);
+    if (stored.kind === 'sealed' && stored.envelope.type === 'single') {
+      return { stored, response, range: resolveRange(spec, stored.length) };
+    }
+    const found = stored.kind === 'plain' ? undefined : await findInAnswer(x, { early, stored, response }, sse);
+    if (found?.response !== response) response.discard();
+    return stored.kind === 'plain' ? await findByEnd(x, { spec }, sse, undefined) : found;
   } catch (err) {
     response.discard();
     throw err;
   }
 }
 
-/** In two requests: the size first, then the bytes of that very version. */
-async function findDescribed(
+/** The range of an object in parts, out of an answer that was asked for before that was known. */
+async function findInAnswer(
   x: BucketExchange<GetObject>,
-  spec: RangeSpec,
+  answer: { readonly early: Early; readonly stored: Sealed; readonly response: StoreResponse },
   sse: SseReadRequest,
 ): Promise<Found | undefined> {
-  const { stored, response: head } = await describe(x);
-  if (stored.kind === 'sealed' && stored.envelope.type === 'multipart') return findInParts(x, { spec }, sse);
-  if (!holdsIfRange(x.caller.request.headers['if-range'], head.headers)) return findWhole(x);
-  const range = resolveRange(spec, stored.length);
-  if (range === undefined) throw unsatisfiable(stored.length);
-  const wanted = stored.kind === 'plain' ? `bytes=${range.first}-${range.last}` : sealedRange(range.first, range.last);
-  return pinned(x, stored, head, wanted, { range });
+  const { early, stored, response } = answer;
+  const looked = await lookAtEnd(x, sse, response.headers.etag);
+  if (looked?.manifest === undefined || !isSame(looked.stored, stored)) return undefined;
+  const { manifest } = looked;
+  const range = resolveRange(early.spec, manifest.length);
+  if (range === undefined) throw unsatisfiable(manifest.length);
+  const { sealedStart, sealedEnd } = planParts(manifest.entries, range.first, range.last);
+  if (sealedStart >= early.start && sealedEnd <= (early.end ?? stored.size)) {
+    return { stored, response, range, manifest, skip: sealedStart - early.start };
+  }
+  return pinned(x, stored, response, `bytes=${sealedStart}-${sealedEnd}`, { range, manifest });
 }
 
-/** In two requests: the manifest first, then the bytes of that very version. */
-async function findInParts(
+/** In two requests: the object's end first, which tells what it is, then the bytes of that very version. */
+async function findByEnd(
   x: BucketExchange<GetObject>,
   wanted: Wanted,
   sse: SseReadRequest,
+  guess: Guess | undefined,
 ): Promise<Found | undefined> {
-  const looked = await lookAtEnd(x, sse);
-  if (looked?.manifest === undefined) {
-    // Not in parts, after all.
-    if ('spec' in wanted) return findDescribed(x, wanted.spec, sse);
+  const looked = guess?.type === 'single' ? undefined : await lookAtEnd(x, sse);
+  const { stored, response: head, manifest } = looked ?? { ...(await describe(x)), manifest: undefined };
+  // What it was said to be it is no more.
+  if (manifest === undefined && stored.kind === 'sealed' && stored.envelope.type === 'multipart') return undefined;
+  if (manifest === undefined && 'partNumber' in wanted) {
     if (wanted.partNumber !== 1) throw new ServiceError('InvalidPartNumber');
     return findWhole(x);
   }
-  const { stored, response: head, manifest } = looked;
   if (!holdsIfRange(x.caller.request.headers['if-range'], head.headers)) return findWhole(x);
+  if (manifest === undefined) {
+    const range = 'spec' in wanted ? resolveRange(wanted.spec, stored.length) : undefined;
+    if (range === undefined) throw unsatisfiable(stored.length);
+    const plan = stored.kind === 'plain' ? undefined : planRange(stored.length, range.first, range.last);
+    return pinned(x, stored, head, `bytes=${plan?.sealedStart ?? range.first}-${plan?.sealedEnd ?? range.last}`, {
+      range,
+    });
+  }
   const some = someOf(manifest, wanted);
   if (some.range === undefined) return { stored, response: head, manifest, ...some };
   const { sealedStart, sealedEnd } = planParts(manifest.entries, some.range.first, some.range.last);
@@ -193,13 +231,6 @@ function isSame(a: Stored, b: Stored): boolean {
 function holdsIfRange(condition: string | undefined, headers: StoreHeaders): boolean {
   if (condition === undefined) return true;
   return condition === toClientEtag(headers.etag ?? '') || condition === headers['last-modified'];
-}
-
-/** Plaintext positions as a Range of the store, before the object's length is known. */
-function sealedRange(first: number, last: number | undefined): string {
-  const end = last === undefined ? undefined : Math.min(last, SIZE.maxPlaintext - 1);
-  const plan = planRange(SIZE.maxPlaintext, first, end ?? first);
-  return `bytes=${plan.sealedStart}-${end === undefined ? '' : plan.sealedEnd}`;
 }
 
 function examined(x: BucketExchange<GetObject>, response: StoreResponse): Stored {

@@ -67,14 +67,14 @@ function shownRange(
 async function headOf(x: BucketExchange<HeadObject>, sse: SseReadRequest): Promise<Looked> {
   const { partNumber, checksumMode } = x.op;
   if (partNumber !== undefined) return (await lookAtEnd(x, sse)) ?? { ...(await describe(x)), manifest: undefined };
-  const looked = checksumMode ? await lookForChecksum(x, sse) : undefined;
+  const looked = checksumMode ? await unlessStopped(lookAtTail(x, sse), sse) : undefined;
   return { ...(looked ?? (await describe(x))), manifest: undefined };
 }
 
-/** The manifest, where the key can be had; without it there is no checksum, and the HEAD needs none for the rest. */
-async function lookForChecksum(x: BucketExchange<HeadObject>, sse: SseReadRequest): Promise<Looked | undefined> {
+/** A HEAD of a managed mode answers while there is no key to be had; what needs one is left out. */
+async function unlessStopped<T>(work: Promise<T>, sse: SseReadRequest): Promise<T | undefined> {
   try {
-    return await lookAtTail(x, sse);
+    return await work;
   } catch (err) {
     if (sse.mode !== 'SSE-C' && err instanceof ServiceError && err.status === 503) return undefined;
     throw err;
@@ -134,11 +134,6 @@ async function checkHead(
   }
   requireReadMode(sse, stored.envelope.mode);
   if (sse.mode !== 'SSE-C' && !x.op.checksumMode) return {};
-  try {
-    const { checksum } = await openEnvelope(x, stored.envelope, sse);
-    return x.op.checksumMode ? storedChecksum(x, stored, checksum) : {};
-  } catch (err) {
-    if (sse.mode !== 'SSE-C' && err instanceof ServiceError && err.status === 503) return {};
-    throw err;
-  }
+  const opened = await unlessStopped(openEnvelope(x, stored.envelope, sse), sse);
+  return opened !== undefined && x.op.checksumMode ? storedChecksum(x, stored, opened.checksum) : {};
 }

@@ -100,6 +100,23 @@ export async function openEnvelope(
   }
 }
 
+/** AWS answers a customer key that is not the upload's with InvalidRequest, where a read is AccessDenied. */
+export async function openPartKey(
+  x: BucketExchange,
+  envelope: VerifiedEnvelope,
+  sse: SseReadRequest,
+): Promise<OpenedEnvelope> {
+  try {
+    return await openEnvelope(x, envelope, sse);
+  } catch (err) {
+    if (!(err instanceof ServiceError && err.reason === 'customer-key')) throw err;
+    throw new ServiceError('InvalidRequest', {
+      message: 'The provided encryption parameters did not match the ones used originally.',
+      reason: 'customer-key',
+    });
+  }
+}
+
 async function unwrapDataKey(x: BucketExchange, envelope: VerifiedEnvelope): Promise<KeyObject> {
   const { keys } = x.rooms;
   const { keyId, contextDigest: digest } = envelope;

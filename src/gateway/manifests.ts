@@ -1,4 +1,6 @@
 import { LRUCache } from 'lru-cache';
+import type { VerifiedEnvelope } from '../sse/envelope.ts';
+import type { ObjectType } from '../sse/format.ts';
 import type { Manifest } from '../sse/manifest.ts';
 
 const MAX_BYTES = 32 * 1024 ** 2;
@@ -13,41 +15,56 @@ export interface ReadPlace {
   readonly versionId?: string | undefined;
 }
 
+/** What tells one stored object from every other; of one upload that was completed twice, too. */
+export interface Identity {
+  readonly envelope: Pick<VerifiedEnvelope, 'type' | 'tag'>;
+  /** The store's. */
+  readonly etag: string;
+}
+
+/** What an object may be. */
+export interface Guess {
+  readonly type: ObjectType;
+  readonly manifest?: Manifest | undefined;
+}
+
 /**
  * Manifests of multipart objects that were read, so that a range costs one request to the store. They are found by the
- * tag of the envelope, which names one very upload: what the store says of itself decides nothing. The place only
- * suggests which manifest it may be; the envelope of the answer confirms it.
+ * tag of the envelope, which names one very upload, and its ETag, because two lists of parts can be completed at once: a
+ * store that lies about it gets asked again, and no more. The place only suggests which manifest it may be; the answer
+ * confirms it.
  */
 export class Manifests {
   readonly #manifests = new LRUCache<string, Manifest>({
     maxSize: MAX_BYTES,
     sizeCalculation: ({ entries }) => ENTRY_BYTES * (1 + entries.length),
   });
-  readonly #tags = new LRUCache<string, string>({ max: MAX_NAMES });
+  /** By name: which one; empty for an object that is not in parts. */
+  readonly #seen = new LRUCache<string, string>({ max: MAX_NAMES });
 
-  get(tag: Buffer): Manifest | undefined {
-    return this.#manifests.get(tag.toString('base64'));
+  get(object: Identity): Manifest | undefined {
+    return this.#manifests.get(idOf(object));
   }
 
-  set(tag: Buffer, manifest: Manifest): void {
-    this.#manifests.set(tag.toString('base64'), manifest);
+  set(object: Identity, manifest: Manifest): void {
+    this.#manifests.set(idOf(object), manifest);
   }
 
-  /** A multipart object with this envelope was seen here. */
-  saw(place: ReadPlace, tag: Buffer): void {
-    this.#tags.set(nameOf(place), tag.toString('base64'));
+  /** This object was seen here. */
+  saw(place: ReadPlace, object: Identity): void {
+    this.#seen.set(nameOf(place), object.envelope.type === 'single' ? '' : idOf(object));
   }
 
-  /** Something else is here now. */
-  forget(place: ReadPlace): void {
-    this.#tags.delete(nameOf(place));
+  /** What was seen here last; something else may be here now. */
+  guess(place: ReadPlace): Guess | undefined {
+    const id = this.#seen.get(nameOf(place));
+    if (id === undefined) return undefined;
+    return id === '' ? { type: 'single' } : { type: 'multipart', manifest: this.#manifests.get(id) };
   }
+}
 
-  /** What was seen here last: nothing, a multipart object, or one whose manifest is known. */
-  guess(place: ReadPlace): { readonly manifest: Manifest | undefined } | undefined {
-    const tag = this.#tags.get(nameOf(place));
-    return tag === undefined ? undefined : { manifest: this.#manifests.get(tag) };
-  }
+function idOf({ envelope, etag }: Identity): string {
+  return `${envelope.tag.toString('base64')}${etag}`;
 }
 
 function nameOf({ bucketId, key, versionId = '' }: ReadPlace): string {

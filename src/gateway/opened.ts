@@ -21,6 +21,8 @@ export interface Answered {
   readonly response: StoreResponse;
   readonly range: ByteRange | undefined;
   readonly manifest?: Manifest | undefined;
+  /** Bytes of the answer that come before the range. */
+  readonly skip?: number;
 }
 
 /** What turns the store's bytes into plaintext. */
@@ -61,19 +63,40 @@ function singleOpening(stored: Sealed, objectKey: ObjectKey, range: ByteRange | 
 
 function partsOpening(
   x: Read,
-  { envelope, size }: Sealed,
+  stored: Sealed,
   objectKey: ObjectKey,
-  { range, manifest }: Answered,
+  { range, manifest, skip = 0 }: Answered,
 ): Omit<Opened, 'checksum'> {
-  const { objectId } = envelope;
+  const { size } = stored;
+  const { objectId } = stored.envelope;
   if (range === undefined) {
-    const opening = new WholeMultipartOpener({ objectKey, objectId, size, keys: x.rooms.envelopeKeys });
-    return { opening, length: size };
+    const opener = new WholeMultipartOpener({ objectKey, objectId, size, keys: x.rooms.envelopeKeys });
+    const finish = (): readonly Buffer[] => {
+      const { held, manifest: seen } = opener.finish();
+      x.rooms.manifests.set(stored, seen);
+      return held;
+    };
+    return { opening: { update: (chunk) => opener.update(chunk), finish }, length: size };
   }
   if (manifest === undefined) throw new ServiceError('InternalError', { reason: 'parts-without-manifest' });
   const plan = planParts(manifest.entries, range.first, range.last);
   const opener = new PartsOpener({ objectKey, objectId, plan });
-  return { opening: openingOf(opener), length: plan.sealedEnd - plan.sealedStart + 1 };
+  const opening = openingOf(opener);
+  const length = skip + plan.sealedEnd - plan.sealedStart + 1;
+  return { opening: skip === 0 ? opening : behind(skip, opening), length };
+}
+
+/** Passes over the first bytes of an answer. */
+function behind(bytes: number, opening: Opening): Opening {
+  let left = bytes;
+  return {
+    ...opening,
+    update(chunk) {
+      const passed = Math.min(left, chunk.length);
+      left -= passed;
+      return opening.update(chunk.subarray(passed));
+    },
+  };
 }
 
 /** The checksum that the envelope has, or a manifest that is at hand: never at the price of a request. */

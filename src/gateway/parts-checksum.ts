@@ -1,6 +1,7 @@
 import { ServiceError } from '../errors.ts';
 import { combineCrcs } from '../s3/crc-combine.ts';
 import { digestOf, statedChecksum } from '../s3/checksum.ts';
+import type { ListedPart } from '../s3/multipart.ts';
 import type { Checksum } from '../sse/format.ts';
 import type { KnownPart } from '../sse/part-record.ts';
 import type { UploadChecksum } from '../sse/upload-record.ts';
@@ -19,6 +20,27 @@ export function partsChecksum(asked: UploadChecksum | undefined, parts: readonly
       ? combineCrcs(algorithm, known)
       : digestOf(algorithm, Buffer.concat(known.map((part) => part.value)));
   return { algorithm, type, value };
+}
+
+/** A composite checksum is of what the client lists: each part with its own (AWS's words). What is listed must hold. */
+export function requireListedChecksums(
+  asked: UploadChecksum | undefined,
+  listed: readonly ListedPart[],
+  parts: readonly KnownPart[],
+): void {
+  listed.forEach(({ partNumber, checksums }, index) => {
+    if (asked?.type === 'COMPOSITE' && checksums[asked.algorithm] === undefined) {
+      throw new ServiceError('InvalidRequest', {
+        message: `The upload was created using a ${asked.algorithm.toLowerCase()} checksum. The complete request must include the checksum for each part. It was missing for part ${partNumber} in the request.`,
+        reason: 'part-checksum-missing',
+      });
+    }
+    const own = parts[index]?.checksum;
+    for (const [algorithm, text] of Object.entries(checksums)) {
+      const right = own?.algorithm === algorithm && own.value.toString('base64') === text;
+      if (!right) throw new ServiceError('InvalidPart', { reason: 'part-checksum' });
+    }
+  });
 }
 
 /** What the client says of the whole object must be what was computed. */

@@ -1,5 +1,5 @@
 import { equalBytes } from '../bytes.ts';
-import { integrityError } from '../errors.ts';
+import { integrityError, ServiceError } from '../errors.ts';
 import { FOOTER_LENGTH, RECOVERY_LENGTH } from '../sse/format.ts';
 import { deriveManifestKey } from '../sse/key.ts';
 import type { Manifest } from '../sse/manifest.ts';
@@ -20,9 +20,12 @@ export interface Looked {
   readonly manifest: Manifest | undefined;
 }
 
-/** The end of an object, and its manifest, in one request (two above 430 parts). Undefined where it has no end: 416. */
-export function lookAtEnd(x: Read, sse: SseReadRequest): Promise<Looked | undefined> {
-  return look(x, sse, 'multipart');
+/**
+ * The end of an object, and its manifest, in one request (two above 430 parts). Undefined where it has no end (416), or
+ * is no more what `pin` names.
+ */
+export function lookAtEnd(x: Read, sse: SseReadRequest, pin?: string): Promise<Looked | undefined> {
+  return look(x, sse, 'multipart', pin);
 }
 
 /** The same for the sake of a checksum: an object that is not in parts has a manifest too (FORMAT.md section 5). */
@@ -30,10 +33,16 @@ export function lookAtTail(x: Read, sse: SseReadRequest): Promise<Looked | undef
   return look(x, sse, 'any');
 }
 
-async function look(x: Read, sse: SseReadRequest, manifests: 'multipart' | 'any'): Promise<Looked | undefined> {
-  const response = await askStore(x, 'GET', `bytes=-${SUFFIX}`);
+async function look(
+  x: Read,
+  sse: SseReadRequest,
+  manifests: 'multipart' | 'any',
+  pin?: string,
+): Promise<Looked | undefined> {
+  const response = await askStore(x, 'GET', `bytes=-${SUFFIX}`, pin);
+  const moved = pin !== undefined && response.status === 412;
   // An archived object tells its head alone, which is enough where nothing but a checksum is looked for.
-  if (response.status === 416 || (response.status === 403 && manifests === 'any')) {
+  if (response.status === 416 || moved || (response.status === 403 && manifests === 'any')) {
     response.discard();
     return undefined;
   }
@@ -44,7 +53,7 @@ async function look(x: Read, sse: SseReadRequest, manifests: 'multipart' | 'any'
       response.discard();
       return { stored, response, manifest: undefined };
     }
-    const known = x.rooms.manifests.get(stored.envelope.tag);
+    const known = x.rooms.manifests.get(stored);
     const manifest = known === undefined ? await readManifest(x, sse, stored, response) : confirmed(stored, known);
     response.discard();
     return { stored, response, manifest };
@@ -62,7 +71,7 @@ function confirmed(stored: Sealed, manifest: Manifest): Manifest {
 
 /** The manifest from the cache, where it is, for an answer that shows the object's envelope. */
 export function knownManifest(x: Read, stored: Sealed): Manifest | undefined {
-  const manifest = x.rooms.manifests.get(stored.envelope.tag);
+  const manifest = x.rooms.manifests.get(stored);
   return manifest === undefined ? undefined : confirmed(stored, manifest);
 }
 
@@ -81,7 +90,7 @@ async function readManifest(x: Read, sse: SseReadRequest, stored: Sealed, respon
   const { objectKey } = await openEnvelope(x, envelope, sse);
   const manifestKey = deriveManifestKey(objectKey);
   const manifest = openTailManifest({ manifestKey, objectId: envelope.objectId, footer, sealed });
-  x.rooms.manifests.set(envelope.tag, manifest);
+  x.rooms.manifests.set(stored, manifest);
   return manifest;
 }
 
@@ -93,11 +102,11 @@ async function readRest(
   place: { readonly start: number; readonly end: number },
 ): Promise<Buffer> {
   const response = await askStore(x, 'GET', `bytes=${place.start}-${place.end - 1}`, first.headers.etag);
-  if (response.status !== 206) throw await readError(x, response);
-  const again = examine(x, response);
-  if (again.kind === 'plain' || !equalBytes(again.envelope.tag, stored.envelope.tag)) {
+  if (response.status !== 206 && response.status !== 412) throw await readError(x, response);
+  const again = response.status === 412 ? undefined : examine(x, response);
+  if (again?.kind !== 'sealed' || !equalBytes(again.envelope.tag, stored.envelope.tag)) {
     response.discard();
-    throw integrityError('object-moved');
+    throw new ServiceError('ServiceUnavailable', { reason: 'object-moved', headers: { 'Retry-After': '1' } });
   }
   return response.collect(place.end - place.start);
 }

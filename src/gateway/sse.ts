@@ -13,6 +13,7 @@ import {
   type EffectiveSse,
   type SseAnswerKind,
   type SseReadRequest,
+  type SseRequest,
 } from '../sse/request.ts';
 import type { BucketExchange } from './exchange.ts';
 
@@ -40,6 +41,11 @@ export function readSse(x: BucketExchange): SseReadRequest {
 /** What a part brings: the customer key of its upload, or nothing. */
 export function partSse(x: BucketExchange): SseReadRequest {
   return parsePartSse(x.caller.request.headers, transport(x));
+}
+
+/** What a Complete says of encryption, if anything; the bucket's default is not asked. */
+export function statedSse(x: BucketExchange): SseRequest {
+  return parseWriteSse(x.caller.request.headers, transport(x));
 }
 
 function transport(x: BucketExchange): { secureTransport: boolean; allowInsecureCustomerKeys: boolean } {

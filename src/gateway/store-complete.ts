@@ -1,5 +1,5 @@
 import { equalBytes } from '../bytes.ts';
-import { integrityError, ServiceError } from '../errors.ts';
+import { integrityError, ServiceError, type ErrorCode } from '../errors.ts';
 import { formatStoreComplete, parseCompleteResult, unquote } from '../s3/multipart.ts';
 import type { CompleteMultipartUpload } from '../s3/operation.ts';
 import { verifyEnvelope } from '../sse/envelope.ts';
@@ -121,20 +121,23 @@ export async function completeAtStore(
   const request = atKey(x, [['uploadId', x.op.uploadId]]);
   const headers = { ...XML, ...conditions };
   const response = await x.rooms.store.request({ ...request, method: 'POST', headers, body });
-  if (response.status !== 200) throw await completeError(response);
+  if (response.status !== 200) throw await storeError(response, 'NoSuchUpload', CHANGED);
   const result = parseCompleteResult(await response.collect(ANSWER_LIMIT));
   if ('code' in result) throw errorInBody(result.code);
   return { etag: result.etag, versionId: response.headers['x-amz-version-id'] ?? '' };
 }
 
-async function completeError(response: StoreResponse): Promise<ServiceError> {
-  const error = await storeError(response, 'NoSuchUpload');
-  // Part sizes and ETags are ours to judge, and were judged: what the store means is that a part has changed since.
-  return error.status === 400 || error.code === 'InternalError' ? new ServiceError('InvalidPart') : error;
-}
+/** Part sizes and ETags are ours to judge, and were judged: what the store means is that a part has changed since. */
+const CHANGED: ReadonlyMap<string, ErrorCode> = new Map([
+  ['InvalidPart', 'InvalidPart'],
+  ['InvalidPartOrder', 'InvalidPart'],
+  ['EntityTooSmall', 'InvalidPart'],
+]);
 
 function errorInBody(code: string): ServiceError {
-  if (code === 'NoSuchUpload' || code === 'PreconditionFailed' || code === 'InvalidPart') return new ServiceError(code);
+  if (code === 'NoSuchUpload' || code === 'PreconditionFailed') return new ServiceError(code);
+  const changed = CHANGED.get(code);
+  if (changed !== undefined) return new ServiceError(changed);
   return new ServiceError('ServiceUnavailable', { reason: 'store-complete' });
 }
 

@@ -61,17 +61,23 @@ const BY_STATUS: Readonly<Record<number, ErrorCode>> = {
 };
 
 const ERROR_BODY_LIMIT = 64 * 1024;
+const NONE: ReadonlyMap<string, ErrorCode> = new Map();
 
 /**
  * Reads the store's refusal and says it in our words. `missing` is what a bare 404 means to this operation; where it is
- * a version that is missing, radosgw says so with NoSuchKey.
+ * a version that is missing, radosgw says so with NoSuchKey. `own` are codes that this operation reads in its own way.
  */
-export async function storeError(response: StoreResponse, missing: ErrorCode = 'NoSuchKey'): Promise<ServiceError> {
+export async function storeError(
+  response: StoreResponse,
+  missing: ErrorCode = 'NoSuchKey',
+  own: ReadonlyMap<string, ErrorCode> = NONE,
+): Promise<ServiceError> {
   const { status } = response;
   const told = await response.collect(ERROR_BODY_LIMIT).then(parseErrorCode, () => undefined);
   const code = told === 'NoSuchKey' && missing === 'NoSuchVersion' ? missing : told;
-  const known =
+  const relayed =
     code !== undefined && RELAYED.has(code) && Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : undefined;
+  const known = own.get(code ?? '') ?? relayed;
   const bare = status === 404 ? missing : refusesName(status, code) ? 'InvalidRequest' : BY_STATUS[status];
   const headers = markerHeaders(status, response.headers);
   if (known ?? bare) return new ServiceError(known ?? bare ?? 'InternalError', { reason: `store-${status}`, headers });

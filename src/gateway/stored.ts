@@ -24,6 +24,8 @@ export interface Sealed {
   /** T; of an object in parts only by inversion, until footer or manifest confirm it. */
   readonly length: number;
   readonly size: number;
+  /** The store's. */
+  readonly etag: string;
 }
 
 /**
@@ -103,10 +105,9 @@ export function examine(x: Read, response: StoreResponse): Stored {
   x.entry.add({ mode: envelope.mode });
   checkMetadata(x, envelope, headers);
   const length = confirmSize(envelope, size);
-  const { manifests } = x.rooms;
-  if (envelope.type === 'multipart') manifests.saw(readPlace(x), envelope.tag);
-  else manifests.forget(readPlace(x));
-  return { kind: 'sealed', envelope, length, size };
+  const stored = { kind: 'sealed', envelope, length, size, etag: headers.etag ?? '' } as const;
+  x.rooms.manifests.saw(readPlace(x), stored);
+  return stored;
 }
 
 function checkMetadata(x: Read, envelope: VerifiedEnvelope, headers: StoreResponse['headers']): void {

@@ -3,19 +3,16 @@ import { checksumHeader, checksumPlan } from '../s3/checksum.ts';
 import { unquote } from '../s3/multipart.ts';
 import type { UploadPart } from '../s3/operation.ts';
 import type { Checksum } from '../sse/format.ts';
-import type { ObjectKey } from '../sse/key.ts';
 import { PartSealer } from '../sse/object.ts';
 import { ASIDE_ID_LENGTH } from '../sse/part-record.ts';
-import type { SseReadRequest } from '../sse/request.ts';
 import { credentials } from './calls.ts';
 import type { BucketExchange, Reply } from './exchange.ts';
-import { assertCommittable, endOfStreams, openEnvelope, placeOf } from './keys.ts';
+import { assertCommittable, endOfStreams, openPartKey, placeOf } from './keys.ts';
 import { MAX_PUT } from './put.ts';
 import { sealBody, type SealJob } from './seal-body.ts';
 import { partSse, sseAnswer } from './sse.ts';
 import { storeError } from './store-errors.ts';
 import { storePlace } from './target.ts';
-import type { Upload } from './uploads.ts';
 
 /** AWS "multipart upload limits": of plaintext, for every part but the last. */
 export const MIN_PART = 5 * 1024 ** 2;
@@ -38,7 +35,7 @@ export async function uploadPart(x: BucketExchange<UploadPart>): Promise<Reply> 
   const plan = checksumPlan(caller.request.headers, record.checksum?.algorithm);
   const ended = endOfStreams(x, envelope.mode);
   const begun = { mode: envelope.mode, epoch: keys.epoch() };
-  const objectKey = await openPartKey(x, upload, sse);
+  const objectKey = (await openPartKey(x, envelope, sse)).objectKey;
   const { objectId } = envelope;
   const sealer = new PartSealer({ objectKey, objectId, partNumber: op.partNumber, length, entropy });
   const { response, checksum } = await sealBody({
@@ -75,19 +72,6 @@ function storePart(x: BucketExchange<UploadPart>): SealJob['request'] {
     ['uploadId', uploadId],
   ] as const;
   return { ...storePlace(x.bucket, key), query, ...credentials(x) };
-}
-
-/** AWS answers a part's customer key that is not the upload's with InvalidRequest, where a read is AccessDenied. */
-async function openPartKey(x: BucketExchange, upload: Upload, sse: SseReadRequest): Promise<ObjectKey> {
-  try {
-    return (await openEnvelope(x, upload.envelope, sse)).objectKey;
-  } catch (err) {
-    if (!(err instanceof ServiceError && err.reason === 'customer-key')) throw err;
-    throw new ServiceError('InvalidRequest', {
-      message: 'The provided encryption parameters did not match the ones used originally.',
-      reason: 'customer-key',
-    });
-  }
 }
 
 /** A part has no parts: its checksum has no type. */

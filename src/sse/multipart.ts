@@ -153,8 +153,8 @@ export class WholeMultipartOpener {
     return out;
   }
 
-  /** The rest of the plaintext, once the whole object has been confirmed. */
-  finish(): Buffer[] {
+  /** The rest of the plaintext, once the whole object has been confirmed; and its manifest. */
+  finish(): { readonly held: readonly Buffer[]; readonly manifest: Manifest } {
     const { objectKey, objectId, size, keys } = this.#options;
     if (this.#state !== 'end') throw integrityError('message-too-short');
     const footer = verifyFooter(this.#footer.bytes, objectId, size, keys);
@@ -162,7 +162,7 @@ export class WholeMultipartOpener {
     const sealed = this.#manifest.bytes;
     const manifest = openTailManifest({ manifestKey: deriveManifestKey(objectKey), objectId, footer, sealed });
     if (footer.length !== this.length || !sameParts(manifest, this.#parts)) throw integrityError('manifest-parts');
-    return this.#held;
+    return { held: this.#held, manifest };
   }
 
   #step(chunk: Buffer, at: number, out: Buffer[]): number {

@@ -2,18 +2,20 @@ import type { KeyObject } from 'node:crypto';
 import { equalBytes, publicDigest, takeKey, u16, u32, u64 } from '../bytes.ts';
 import { integrityError, type ServiceError } from '../errors.ts';
 import type { ObjectPlace } from './context.ts';
+import { checksumCodes, readChecksum } from './checksum.ts';
 import { parseEnvelope } from './envelope-form.ts';
 import {
   BUCKET_ID_LENGTH,
   CHECKSUM,
   CHECKSUM_TYPE,
+  DIGEST_LENGTH,
   ENVELOPE_MAX_CHARACTERS,
   FORMAT_VERSION,
   KEY_LENGTH,
   LABEL,
   MAC_LENGTH,
-  OBJECT_ID_LENGTH,
   RECOVERY_LENGTH,
+  type Checksum,
   type ChecksumAlgorithm,
   type ChecksumType,
   type Entropy,
@@ -147,11 +149,13 @@ export function listDigest(parts: readonly { readonly partNumber: number; readon
   return pairsDigest(LABEL.uploadList, fields);
 }
 
-/** What is left of a completed upload: enough to answer the same Complete again. */
+/** What is left of a completed upload: enough to give the same answer to the same Complete again. */
 export interface Tombstone {
   readonly completed: number;
-  readonly objectId: Buffer;
   readonly listDigest: Buffer;
+  /** The object's. */
+  readonly envelope: string;
+  readonly checksum: Checksum | undefined;
   /** The object's, as the store gave it. */
   readonly etag: string;
   /** Empty where the bucket has no versions. */
@@ -160,14 +164,16 @@ export interface Tombstone {
 
 export function encodeTombstone(tombstone: Tombstone, hash: Buffer, keys: EnvelopeKeys): Buffer {
   const { version, key } = keys.current();
+  const { completed, checksum, envelope, etag, versionId } = tombstone;
   const content = Buffer.concat([
-    Buffer.from([FORMAT_VERSION, 0, 0, 0]),
+    Buffer.from([FORMAT_VERSION, ...checksumCodes(checksum)]),
     u32(version),
-    u64(tombstone.completed),
-    tombstone.objectId,
+    u64(completed),
     tombstone.listDigest,
-    ...text(tombstone.etag),
-    ...text(tombstone.versionId),
+    ...text(envelope),
+    ...text(etag),
+    ...text(versionId),
+    checksum?.value ?? Buffer.alloc(0),
   ]);
   return Buffer.concat([content, envelopeMac(key, LABEL.tombstone, [hash, content])]);
 }
@@ -175,16 +181,17 @@ export function encodeTombstone(tombstone: Tombstone, hash: Buffer, keys: Envelo
 export function decodeTombstone(bytes: Buffer, hash: Buffer, keys: EnvelopeKeys): Tombstone {
   const bad = (): ServiceError => integrityError('tombstone');
   const reader = new FieldReader(bytes, bad);
-  if (reader.u32() !== FORMAT_VERSION * 2 ** 24) throw bad();
+  const [version, ...codes] = reader.take(4);
   const key = keys.get(reader.u32());
   const completed = Number(reader.take(8).readBigUInt64BE(0));
-  const objectId = Buffer.from(reader.take(OBJECT_ID_LENGTH));
-  const digest = Buffer.from(reader.take(32));
-  const etag = reader.take(reader.u16()).toString('utf8');
-  const versionId = reader.take(reader.u16()).toString('utf8');
+  const digest = Buffer.from(reader.take(DIGEST_LENGTH));
+  const take = (): string => reader.take(reader.u16()).toString('utf8');
+  const [envelope, etag, versionId] = [take(), take(), take()];
+  const value = reader.take(codes[2] ?? 0);
   const content = reader.since(0);
   const tag = reader.take(MAC_LENGTH);
   reader.end();
-  if (key === undefined || !equalBytes(envelopeMac(key, LABEL.tombstone, [hash, content]), tag)) throw bad();
-  return { completed, objectId, listDigest: digest, etag, versionId };
+  const right = key !== undefined && equalBytes(envelopeMac(key, LABEL.tombstone, [hash, content]), tag);
+  if (!right || version !== FORMAT_VERSION) throw bad();
+  return { completed, listDigest: digest, envelope, checksum: readChecksum(codes, value), etag, versionId };
 }

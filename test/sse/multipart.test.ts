@@ -18,7 +18,7 @@ function openWhole(body: Buffer, chunk: number, size = body.length): { early: Bu
   const out: Buffer[] = [];
   for (let at = 0; at < body.length; at += chunk) out.push(...opener.update(body.subarray(at, at + chunk)));
   const early = Buffer.concat(out);
-  return { early, all: Buffer.concat([early, ...opener.finish()]) };
+  return { early, all: Buffer.concat([early, ...opener.finish().held]) };
 }
 
 function part(number: number, length: number, seed = 'a'): SealedPart {

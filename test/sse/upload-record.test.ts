@@ -150,7 +150,8 @@ describe('part record', () => {
 
 describe('tombstone', () => {
   const list = [{ partNumber: 1, etag: 'a' }];
-  const left = { completed: 5, objectId, listDigest: listDigest(list), etag: '"x-2"', versionId: 'v' };
+  const checksum = { algorithm: 'CRC32', type: 'FULL_OBJECT', value: bytes(4, 'sum') } as const;
+  const left = { completed: 5, listDigest: listDigest(list), envelope, checksum, etag: '"x-2"', versionId: 'v' };
   const stone = encodeTombstone(left, hash, ENVELOPE_KEYS);
 
   it('gives back what was written, and nothing when changed or of another upload', () => {

@@ -31,6 +31,8 @@ export interface StoreProxy {
   callsOf(work: () => Promise<unknown>): Promise<StoreCall[]>;
   /** Lies while `work` runs. */
   lying<T>(lie: Lie, work: () => Promise<T>): Promise<T>;
+  /** Answers in the store's place, which is not asked, while `work` runs; undefined asks it. */
+  refusing<T>(refuse: (call: StoreCall) => StoreAnswer | undefined, work: () => Promise<T>): Promise<T>;
   stop(): Promise<void>;
 }
 
@@ -38,9 +40,15 @@ export async function startStoreProxy(store: RawStore): Promise<StoreProxy> {
   const { hostname, port } = new URL(store.endpoint);
   const calls: StoreCall[] = [];
   let lie: Lie | undefined;
+  let refuse: ((call: StoreCall) => StoreAnswer | undefined) | undefined;
   const server = createServer((req, res) => {
     const call = { method: req.method ?? '', target: req.url ?? '', headers: req.headers };
     calls.push(call);
+    const refusal = refuse?.(call);
+    if (refusal !== undefined) {
+      req.resume().once('end', () => res.writeHead(refusal.status, refusal.headers).end(refusal.body));
+      return;
+    }
     const onward = request(
       { hostname, port, method: call.method, path: call.target, headers: req.rawHeaders, setHost: false, agent: false },
       (answer) => relay(answer, res, call, lie),
@@ -65,6 +73,14 @@ export async function startStoreProxy(store: RawStore): Promise<StoreProxy> {
         return await work();
       } finally {
         lie = undefined;
+      }
+    },
+    async refusing(told, work) {
+      refuse = told;
+      try {
+        return await work();
+      } finally {
+        refuse = undefined;
       }
     },
     async stop() {
