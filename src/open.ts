@@ -1,4 +1,4 @@
-import { createSecretKey, randomBytes, type KeyObject } from 'node:crypto';
+import { createSecretKey, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { openAudit } from './audit/open.ts';
 import type { Audit } from './audit.ts';
@@ -26,7 +26,7 @@ import { Seed } from './kms/seed.ts';
 import type { Log } from './log.ts';
 import { measuredBackend } from './measured-backend.ts';
 import type { Metrics } from './metrics.ts';
-import { createStoreClient } from './store/client.ts';
+import { createStoreClient, type StoreClientOptions } from './store/client.ts';
 import type { StoreClient, StoreTraits } from './store/port.ts';
 import { loadProfile, type StoreProfile } from './store/profile.ts';
 import { checkRealmMarker } from './store/system-bucket.ts';
@@ -136,9 +136,8 @@ export async function openStorePlace({ store, data }: Config): Promise<StorePlac
   if (store.kind === 's3') {
     const tls = store.caFile === undefined ? {} : { tls: { ca: readFileSync(store.caFile) } };
     const credentials = { accessKeyId: store.accessKeyId, secret: readSigningKey(store.secret) };
-    return storePlace(new URL(store.endpoint), store.region, store.pathStyle, credentials, tls, () =>
-      Promise.resolve(),
-    );
+    const { endpoint, region, pathStyle, timeouts } = store;
+    return storePlace({ endpoint: new URL(endpoint), region, pathStyle, credentials, timeouts, ...tls });
   }
   const secretAccessKey = randomBytes(30).toString('base64url');
   const accessKeyId = `EMBEDDED${randomBytes(6).toString('hex').toUpperCase()}`;
@@ -151,21 +150,20 @@ export async function openStorePlace({ store, data }: Config): Promise<StorePlac
     credentials: { accessKeyId, secretAccessKey },
   });
   const secret = createSecretKey(Buffer.from(`AWS4${secretAccessKey}`));
-  return storePlace(new URL(embedded.url), region, true, { accessKeyId, secret }, {}, () => embedded.close());
+  const credentials = { accessKeyId, secret };
+  const { timeouts } = store;
+  return {
+    ...storePlace({ endpoint: new URL(embedded.url), region, pathStyle: true, credentials, timeouts }),
+    close: () => embedded.close(),
+  };
 }
 
-function storePlace(
-  endpoint: URL,
-  region: string,
-  pathStyle: boolean,
-  credentials: { accessKeyId: string; secret: KeyObject },
-  tls: { tls?: { ca: Buffer } },
-  close: () => Promise<void>,
-): StorePlace {
-  const clock = (): Date => new Date();
-  const client = (traits: StoreTraits): StoreClient =>
-    createStoreClient({ endpoint, region, pathStyle, credentials, traits, clock, ...tls });
-  return { client, region, close };
+function storePlace(options: Omit<StoreClientOptions, 'traits' | 'clock'>): StorePlace {
+  return {
+    client: (traits) => createStoreClient({ ...options, traits, clock: () => new Date() }),
+    region: options.region,
+    close: () => Promise.resolve(),
+  };
 }
 
 async function openProfile(

@@ -28,6 +28,23 @@ function traits() {
   });
 }
 
+const seconds = (value: number, text: string) => z.number().int().min(1).max(86_400).default(value).describe(text);
+
+/** Silence that ends a request to the store. There is no total limit: a 5 GiB body over a slow link is legal. */
+function waiting() {
+  return {
+    connectSeconds: seconds(5, 'How long a connection to the store may take, TLS included.'),
+    idleSeconds: seconds(
+      50,
+      'How long the store may be silent, before its answer or within a body. Below `data.idleSeconds`, so that the client is told.',
+    ),
+    longSeconds: seconds(
+      900,
+      'The same before the answer to what takes long: Complete, DeleteObjects, copies, the end of a large body.',
+    ),
+  };
+}
+
 const REMOTE = ['endpoint', 'region', 'pathStyle', 'accessKeyId', 'secretFile', 'secretEnv', 'caFile'] as const;
 
 export function store(path: Path) {
@@ -52,6 +69,7 @@ export function store(path: Path) {
       .default('s3sse-system')
       .describe("The gateway's own bucket at the store; clients never see it."),
     traits: traits().prefault({}).describe('Pins what the store is known to do; the others are probed.'),
+    ...waiting(),
   })
     .check((ctx) => {
       const given = REMOTE.filter((field) => field in ctx.value);
@@ -64,7 +82,15 @@ export function store(path: Path) {
       checkReference(ctx.issues, ctx.value, 'secretFile', 'secretEnv');
     })
     .transform(({ embedded, endpoint, systemBucket, traits: pins, ...rest }) => {
-      if (embedded !== undefined) return { kind: 'embedded' as const, ...embedded, systemBucket, traits: pins };
+      const idleMs = rest.idleSeconds * 1000;
+      const timeouts = {
+        connectMs: rest.connectSeconds * 1000,
+        idleMs,
+        headersMs: idleMs,
+        slowHeadersMs: rest.longSeconds * 1000,
+      };
+      const common = { systemBucket, traits: pins, timeouts };
+      if (embedded !== undefined) return { kind: 'embedded' as const, ...embedded, ...common };
       return {
         kind: 's3' as const,
         endpoint: endpoint ?? '',
@@ -73,8 +99,7 @@ export function store(path: Path) {
         accessKeyId: rest.accessKeyId ?? '',
         secret: secretRef(rest.secretFile, rest.secretEnv),
         ...(rest.caFile === undefined ? {} : { caFile: rest.caFile }),
-        systemBucket,
-        traits: pins,
+        ...common,
       };
     });
 }
