@@ -1,0 +1,61 @@
+import { randomBytes } from 'node:crypto';
+import { expect } from 'vitest';
+import { traitsOf } from '../../src/store/traits.ts';
+import { Site } from '../stores/site.ts';
+import type { StoreDetails } from '../stores/store.ts';
+import { FaultProxy } from '../support/fault-proxy.ts';
+import { startGateway, type TestGateway } from '../support/gateway.ts';
+
+/** A gateway of its own behind a proxy of its own, so that several faults can be looked at side by side. */
+export interface Lane {
+  readonly gateway: TestGateway;
+  readonly proxy: FaultProxy;
+  readonly site: Site;
+  readonly systemBucket: string;
+  key(name: string): string;
+  stop(): Promise<void>;
+}
+
+/** What SeaweedFS lacks, so that nothing has to be probed; the embedded store lacks nothing. */
+const LACKS: Partial<Record<StoreDetails['name'], readonly string[]>> = {
+  seaweedfs: ['keepsSlashBody', 'keepsSlashMetadata', 'keepsPathsApart'],
+};
+
+export async function startLane(store: StoreDetails): Promise<Lane> {
+  const proxy = await FaultProxy.start(store);
+  const traits = traitsOf(({ name }) => LACKS[store.name]?.includes(name) !== true);
+  const waiting = { connectSeconds: 2, idleSeconds: 1, longSeconds: 1 };
+  const gateway = await startGateway({ store: proxy.store, config: { store: { traits, ...waiting } } });
+  const site = new Site(gateway.raw, `faults-${randomBytes(6).toString('hex')}`);
+  expect((await site.send('PUT', undefined)).status).toBe(200);
+  let keys = 0;
+  return {
+    gateway,
+    proxy,
+    site,
+    systemBucket: gateway.systemBucket,
+    key: (name) => `${name}-${(keys += 1)}`,
+    async stop() {
+      await gateway.stop();
+      await proxy.stop();
+    },
+  };
+}
+
+/** Runs every job on whichever lane is free. */
+export async function spread<T, R>(
+  lanes: readonly Lane[],
+  jobs: readonly T[],
+  work: (lane: Lane, job: T) => Promise<R>,
+) {
+  const left = jobs.map((job, at) => ({ job, at }));
+  const results: R[] = new Array<R>(jobs.length);
+  await Promise.all(
+    lanes.map(async (lane) => {
+      for (let next = left.shift(); next !== undefined; next = left.shift()) {
+        results[next.at] = await work(lane, next.job);
+      }
+    }),
+  );
+  return results;
+}
