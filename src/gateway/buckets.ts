@@ -10,11 +10,11 @@ import {
 } from '../s3/buckets.ts';
 import type { CreateBucket, DeleteBucket, GetBucketLocation, HeadBucket, ListBuckets } from '../s3/operation.ts';
 import { requestHeadersFor } from '../s3/headers.ts';
-import { parseXml } from '../s3/xml.ts';
+import { readStoreXml } from '../s3/xml.ts';
 import { ENVELOPE_HEADER } from '../sse/format.ts';
 import { ANSWER_LIMIT, callStore, smallBody } from './calls.ts';
 import type { Exchange, Reply } from './exchange.ts';
-import { storeError } from './store-errors.ts';
+import { assertDone, storeError } from './store-errors.ts';
 import { XML } from './xml-body.ts';
 
 const CREATE_BODY_LIMIT = 64 * 1024;
@@ -56,8 +56,7 @@ export async function createBucket(x: Exchange<CreateBucket>): Promise<Reply> {
   const headers = requestHeadersFor(x.op.row, x.caller.request.headers, ENVELOPE_HEADER);
   await refuseMappedTarget(x, x.op.bucket);
   const response = await callStore(x, { method: 'PUT', bucket: x.op.bucket, headers, body });
-  if (response.status !== 200) throw await storeError(response, 'NoSuchBucket');
-  response.discard();
+  await assertDone(response, 'NoSuchBucket');
   // Some stores answer 200 for a bucket that is there already: it is adopted like any other, or not at all.
   if (!(await isEmpty(x, x.op.bucket))) throw notAdopted(x.op.bucket);
   await buckets.create(x.op.bucket, newBucket(x, x.op.bucket));
@@ -95,8 +94,7 @@ export async function deleteBucket(x: Exchange<DeleteBucket>): Promise<Reply> {
   }
   if (!(await isEmpty(x, bucket))) throw new ServiceError('BucketNotEmpty');
   const response = await callStore(x, { method: 'DELETE', bucket });
-  if (response.status !== 204 && response.status !== 200) throw await storeError(response, 'NoSuchBucket');
-  response.discard();
+  await assertDone(response, 'NoSuchBucket');
   if (record !== undefined) await x.rooms.buckets.retire(x.op.bucket);
   return { status: 204, headers: {} };
 }
@@ -118,8 +116,9 @@ export async function refuseMappedTarget(x: Exchange, name: string): Promise<voi
 
 async function standsAtStore(x: Exchange, bucket: string): Promise<boolean> {
   const response = await callStore(x, { method: 'HEAD', bucket });
+  if (response.status !== 200 && response.status !== 404) throw await storeError(response);
   response.discard();
-  return response.status !== 404;
+  return response.status === 200;
 }
 
 async function exists(x: Exchange, name: string): Promise<void> {
@@ -144,19 +143,21 @@ export async function isEmpty(x: Exchange, bucket: string): Promise<boolean> {
     ['max-keys', '1'],
   ]);
   if (objects.status !== 200) throw await storeError(objects, 'NoSuchBucket');
-  if (holds(await objects.collect(ANSWER_LIMIT), ['Contents', 'CommonPrefixes'])) return false;
+  if (holds(await objects.collect(ANSWER_LIMIT), 'ListBucketResult', ['Contents', 'CommonPrefixes'])) return false;
   const versions = await list([
     ['versions', ''],
     ['max-keys', '1'],
   ]);
+  if (versions.status === 429 || (versions.status >= 500 && versions.status !== 501)) throw await storeError(versions);
   // A store without versions has none to hide.
   if (versions.status !== 200) {
     versions.discard();
     return true;
   }
-  return !holds(await versions.collect(ANSWER_LIMIT), ['Version', 'DeleteMarker']);
+  return !holds(await versions.collect(ANSWER_LIMIT), 'ListVersionsResult', ['Version', 'DeleteMarker']);
 }
 
-function holds(listing: Buffer, names: readonly string[]): boolean {
-  return parseXml(listing).children.some(({ name }) => names.includes(name));
+/** Anything else than this listing holds nothing that could be told, which is not nothing. */
+function holds(listing: Buffer, rootName: string, names: readonly string[]): boolean {
+  return readStoreXml(listing, rootName, (root) => root.children.some(({ name }) => names.includes(name)));
 }

@@ -124,7 +124,10 @@ async function commit(x: Completing, upload: Upload, work: Commit): Promise<Comp
   const found = await readBack(x, upload, tail, told?.versionId);
   if (found.state === 'ours') return { etag: told?.etag || found.etag, versionId: told?.versionId || found.versionId };
   if (told === undefined && failure.code !== 'NoSuchUpload') return failure;
-  if (told === undefined || found.state === 'other-list') throw new ServiceError('NoSuchUpload');
+  if (told === undefined) throw new ServiceError('NoSuchUpload');
+  // The store took this list, and shows other bytes: another Complete was there as well, or the answer is damaged. Who
+  // asks again learns which.
+  if (found.state === 'other-list') throw new ServiceError('ServiceUnavailable', { reason: 'store-complete' });
   // Somebody has written over it since. It was there.
   return told;
 }

@@ -16,7 +16,7 @@ import { ANSWER_LIMIT, callStore, smallBody } from './calls.ts';
 import { deleteConditions } from './conditions.ts';
 import type { BucketExchange, Exchange, Reply } from './exchange.ts';
 import { forwardedRequest, answerHeaders } from './headers.ts';
-import { storeError } from './store-errors.ts';
+import { assertDone, storeError } from './store-errors.ts';
 import { storePlace } from './target.ts';
 import { versionQuery } from './versions.ts';
 import { contentMd5, XML } from './xml-body.ts';
@@ -30,9 +30,7 @@ export async function deleteObject(x: BucketExchange<DeleteObject>): Promise<Rep
     query: versionQuery(versionId),
     headers: { ...forwardedRequest(x), ...deleteConditions(x.caller.request.headers, x.rooms.store.traits) },
   });
-  if (response.status !== 204 && response.status !== 200)
-    throw await storeError(response, versionId === undefined ? 'NoSuchKey' : 'NoSuchVersion');
-  response.discard();
+  await assertDone(response, versionId === undefined ? 'NoSuchKey' : 'NoSuchVersion');
   return { status: 204, headers: answerHeaders(x, response.headers) };
 }
 

@@ -3,7 +3,7 @@ import type { Forward } from '../s3/operation.ts';
 import { ANSWER_LIMIT, callStore, smallBody } from './calls.ts';
 import type { BucketExchange, Reply } from './exchange.ts';
 import { answerHeaders, forwardedRequest } from './headers.ts';
-import { storeError } from './store-errors.ts';
+import { refuseErrorIn, storeError } from './store-errors.ts';
 import { storePlace } from './target.ts';
 import { contentMd5 } from './xml-body.ts';
 
@@ -36,5 +36,7 @@ export async function forward(x: BucketExchange<Forward>): Promise<Reply> {
   });
   if (response.status >= 300) throw await storeError(response, missing(op));
   const headers = answerHeaders(x, response.headers);
-  return { status: response.status, headers, body: await response.collect(ANSWER_LIMIT) };
+  const answer = await response.collect(ANSWER_LIMIT);
+  refuseErrorIn(answer);
+  return { status: response.status, headers, body: answer };
 }

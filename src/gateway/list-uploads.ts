@@ -5,7 +5,7 @@ import type { KnownPart } from '../sse/part-record.ts';
 import { ANSWER_LIMIT, callStore, credentials } from './calls.ts';
 import type { BucketExchange, Reply } from './exchange.ts';
 import { placeOf } from './keys.ts';
-import { storeError } from './store-errors.ts';
+import { assertDone, storeError } from './store-errors.ts';
 import { storePlace } from './target.ts';
 import { XML } from './xml-body.ts';
 
@@ -49,7 +49,8 @@ export async function abortMultipartUpload(x: BucketExchange<AbortMultipartUploa
   const response = await rooms.store.request({ method: 'DELETE', ...request });
   const gone = response.status === 204 || response.status === 200;
   if (!gone && response.status !== 404) throw await storeError(response, 'NoSuchUpload');
-  response.discard();
+  if (gone) await assertDone(response);
+  else response.discard();
   // Where the store's own lifecycle was first, what is left is ours to remove.
   if (known === undefined && !gone) throw new ServiceError('NoSuchUpload');
   await rooms.uploads.clear(place, op.uploadId);

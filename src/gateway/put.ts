@@ -16,7 +16,7 @@ import { objectHeaders, refuseSlash } from './headers.ts';
 import { assertCommittable, endOfStreams, placeOf, sealingKeys, type SealingKeys } from './keys.ts';
 import { sealBody } from './seal-body.ts';
 import { sseAnswer, writeSse } from './sse.ts';
-import { storeError } from './store-errors.ts';
+import { assertDone } from './store-errors.ts';
 import { storePlace } from './target.ts';
 
 /** 5 GiB less 8 MiB: what is sealed must fit into the store's own limit for one PUT (docs/FORMAT.md section 4). */
@@ -55,14 +55,13 @@ export async function putObject(x: BucketExchange<PutObject>): Promise<Reply> {
     assertCommittable: () => assertCommittable(x, keys),
     ended,
   });
-  if (response.status !== 200) throw await storeError(response, 'NoSuchBucket');
-  response.discard();
+  await assertDone(response, 'NoSuchBucket');
   const { etag = '', 'x-amz-version-id': version } = response.headers;
   if (version !== undefined) x.entry.add({ versionId: version });
   return {
     status: 200,
     headers: {
-      etag: toClientEtag(etag),
+      ...(etag === '' ? {} : { etag: toClientEtag(etag) }),
       ...(version === undefined ? {} : { 'x-amz-version-id': version }),
       ...checksumHeaders(checksum),
       ...sseAnswer(x, keys, 'write', sse.mode === 'SSE-C' ? sse : undefined),

@@ -13,7 +13,7 @@ import { ANSWER_LIMIT, credentials } from './calls.ts';
 import type { BucketExchange } from './exchange.ts';
 import { placeOf } from './keys.ts';
 import type { Chosen } from './parts-chosen.ts';
-import { storeError } from './store-errors.ts';
+import { assertDone, storeError } from './store-errors.ts';
 import { storePlace } from './target.ts';
 import { TAIL_PART } from './upload-part.ts';
 import type { Upload } from './uploads.ts';
@@ -53,9 +53,10 @@ export async function sendTail(
     aside === undefined
       ? await x.rooms.store.request({ ...request, method: 'PUT', body: Buffer.concat(tail) })
       : await sendAside(x, upload, aside, tail, request);
-  if (response.status !== 200) throw await storeError(response, 'NoSuchUpload');
-  response.discard();
-  return { partNumber: TAIL_PART, etag: unquote(response.headers.etag ?? '') };
+  await assertDone(response, 'NoSuchUpload');
+  const etag = unquote(response.headers.etag ?? '');
+  if (etag === '') throw new ServiceError('ServiceUnavailable', { reason: 'store-etag' });
+  return { partNumber: TAIL_PART, etag };
 }
 
 async function sendAside(

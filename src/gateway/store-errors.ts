@@ -84,6 +84,28 @@ export async function storeError(
   return new ServiceError(status >= 500 ? 'ServiceUnavailable' : 'InternalError', { reason: `store-${status}` });
 }
 
+/**
+ * A write is done when the store says so and nothing else: some begin a 200 before they know the end, and put an Error
+ * into its body (AWS says it of Complete and of copies).
+ */
+export async function assertDone(response: StoreResponse, missing?: ErrorCode): Promise<void> {
+  if (response.status !== 200 && response.status !== 204) throw await storeError(response, missing);
+  refuseErrorIn(await response.collect(ERROR_BODY_LIMIT));
+}
+
+/** Throws what an Error says that stands in the body of a success. */
+export function refuseErrorIn(body: Buffer): void {
+  const code = errorIn(body);
+  if (code === undefined) return;
+  const known = RELAYED.has(code) && Object.hasOwn(ERRORS, code);
+  throw new ServiceError(known ? (code as ErrorCode) : 'ServiceUnavailable', { reason: 'store-200' });
+}
+
+/** Its Code; undefined where the body is anything else. */
+export function errorIn(body: Buffer): string | undefined {
+  return body.includes('<Error') ? parseErrorCode(body) : undefined;
+}
+
 /** What AWS says of a delete marker beside 404 (it is the latest) and 405 (it was named by its version). */
 function markerHeaders(status: number, headers: StoreHeaders): Record<string, string> {
   if (headers['x-amz-delete-marker'] !== 'true') return {};

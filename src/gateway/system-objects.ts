@@ -1,7 +1,8 @@
 import { ServiceError } from '../errors.ts';
-import { formatDeleteRequest } from '../s3/delete-objects.ts';
+import { formatDeleteRequest, parseDeleteResult } from '../s3/delete-objects.ts';
 import { LISTING_LIMIT, parseListing, type Listing } from '../s3/listing.ts';
 import type { StoreClient, StoreRequest, StoreResponse } from '../store/port.ts';
+import { errorIn } from './store-errors.ts';
 import { contentMd5, XML } from './xml-body.ts';
 
 const RECORD_LIMIT = 16 * 1024;
@@ -25,9 +26,7 @@ export class SystemObjects {
   }
 
   async put(key: string, body: Buffer): Promise<void> {
-    const response = await this.request({ method: 'PUT', key, body });
-    response.discard();
-    if (response.status !== 200) throw unusable(response);
+    await done(await this.request({ method: 'PUT', key, body }));
   }
 
   async get(key: string): Promise<Buffer | undefined> {
@@ -67,8 +66,9 @@ export class SystemObjects {
       const body = Buffer.from(formatDeleteRequest(keys.slice(i, i + DELETE_AT_ONCE).map((key) => ({ key }))));
       const headers = { ...XML, ...contentMd5(body) };
       const response = await this.request({ method: 'POST', query: [['delete', '']], headers, body });
-      response.discard();
-      if (response.status !== 200) throw unusable(response);
+      const told = parseDeleteResult(await done(response));
+      const left = told.some(({ errorCode }) => errorCode !== undefined && errorCode !== 'NoSuchKey');
+      if (left) throw unusable(response);
     }
   }
 
@@ -91,6 +91,13 @@ export class SystemObjects {
       token = more(page) && page.isTruncated ? page.nextContinuationToken : undefined;
     } while (token !== undefined);
   }
+}
+
+/** The answer's body; an Error inside a 200 is one too. */
+async function done(response: StoreResponse): Promise<Buffer> {
+  const body = await response.collect(LISTING_LIMIT);
+  if (response.status !== 200 || errorIn(body) !== undefined) throw unusable(response);
+  return body;
 }
 
 export function unusable(response: StoreResponse): ServiceError {

@@ -11,7 +11,7 @@ import { assertCommittable, endOfStreams, openPartKey, placeOf } from './keys.ts
 import { MAX_PUT } from './put.ts';
 import { sealBody, type SealJob } from './seal-body.ts';
 import { partSse, sseAnswer } from './sse.ts';
-import { storeError } from './store-errors.ts';
+import { assertDone } from './store-errors.ts';
 import { storePlace } from './target.ts';
 
 /** AWS "multipart upload limits": of plaintext, for every part but the last. */
@@ -48,8 +48,10 @@ export async function uploadPart(x: BucketExchange<UploadPart>): Promise<Reply> 
     assertCommittable: () => assertCommittable(x, begun),
     ended,
   });
-  if (response.status !== 200) throw await storeError(response, 'NoSuchUpload');
-  response.discard();
+  await assertDone(response, 'NoSuchUpload');
+  const storeEtag = unquote(response.headers.etag ?? '');
+  // Without it no Complete could name the part.
+  if (storeEtag === '' && asideId === undefined) throw new ServiceError('ServiceUnavailable', { reason: 'store-etag' });
   const etag = await uploads.addPart(upload, {
     partNumber: op.partNumber,
     length,
@@ -58,7 +60,7 @@ export async function uploadPart(x: BucketExchange<UploadPart>): Promise<Reply> 
     headerTag: sealer.headerTag,
     checksum,
     asideId,
-    storeEtag: unquote(response.headers.etag ?? ''),
+    storeEtag,
   });
   const customer = sse.mode === 'SSE-C' ? sse : undefined;
   const headers = { etag: `"${etag}"`, ...partChecksum(checksum), ...sseAnswer(x, envelope, 'part', customer) };

@@ -1,5 +1,15 @@
 import { ServiceError } from '../errors.ts';
-import { document, element, parseXml, S3_NAMESPACE, textOf, childOf, childrenOf } from './xml.ts';
+import {
+  document,
+  element,
+  parseXml,
+  readStoreXml,
+  S3_NAMESPACE,
+  textOf,
+  childOf,
+  childrenOf,
+  type XmlElement,
+} from './xml.ts';
 
 export interface CreateBucketRequest {
   /** `''` when none was named, which means us-east-1. */
@@ -48,7 +58,10 @@ export interface BucketList {
 
 /** The store's ListBuckets. */
 export function parseBucketList(body: Uint8Array): BucketList {
-  const root = parseXml(body, 'ListAllMyBucketsResult');
+  return readStoreXml(body, 'ListAllMyBucketsResult', readBucketList);
+}
+
+function readBucketList(root: XmlElement): BucketList {
   const owner = childOf(root, 'Owner');
   const buckets = childOf(root, 'Buckets');
   const displayName = owner && textOf(owner, 'DisplayName');

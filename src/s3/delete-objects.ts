@@ -1,6 +1,6 @@
 import { ServiceError, type ErrorCode } from '../errors.ts';
 import { assertKey } from './names.ts';
-import { childrenOf, document, element, parseXml, textOf } from './xml.ts';
+import { childrenOf, document, element, parseXml, readStoreXml, textOf, type XmlElement } from './xml.ts';
 
 /** One object of a DeleteObjects request; the conditions are of newer clients. */
 export interface DeleteEntry {
@@ -121,19 +121,20 @@ export interface StoreDeleteOutcome {
 }
 
 export function parseDeleteResult(body: Uint8Array): readonly StoreDeleteOutcome[] {
-  const root = parseXml(body, 'DeleteResult');
-  return root.children.flatMap((child) => {
-    if (child.name !== 'Deleted' && child.name !== 'Error') return [];
-    const versionId = textOf(child, 'VersionId');
-    const marker = textOf(child, 'DeleteMarkerVersionId');
-    return [
-      {
-        key: textOf(child, 'Key') ?? '',
-        ...(versionId === undefined || versionId === '' ? {} : { versionId }),
-        ...(textOf(child, 'DeleteMarker') === 'true' ? { deleteMarker: true } : {}),
-        ...(marker === undefined || marker === '' ? {} : { deleteMarkerVersionId: marker }),
-        ...(child.name === 'Error' ? { errorCode: textOf(child, 'Code') ?? 'InternalError' } : {}),
-      },
-    ];
-  });
+  return readStoreXml(body, 'DeleteResult', (root) => root.children.flatMap(readOutcome));
+}
+
+function readOutcome(child: XmlElement): readonly StoreDeleteOutcome[] {
+  if (child.name !== 'Deleted' && child.name !== 'Error') return [];
+  const versionId = textOf(child, 'VersionId');
+  const marker = textOf(child, 'DeleteMarkerVersionId');
+  return [
+    {
+      key: textOf(child, 'Key') ?? '',
+      ...(versionId === undefined || versionId === '' ? {} : { versionId }),
+      ...(textOf(child, 'DeleteMarker') === 'true' ? { deleteMarker: true } : {}),
+      ...(marker === undefined || marker === '' ? {} : { deleteMarkerVersionId: marker }),
+      ...(child.name === 'Error' ? { errorCode: textOf(child, 'Code') ?? 'InternalError' } : {}),
+    },
+  ];
 }

@@ -1,6 +1,5 @@
-import { ServiceError } from '../errors.ts';
 import type { ListObjects, ListObjectsV2, ListObjectVersions } from './operation.ts';
-import { childOf, parseXml, textOf, type XmlElement } from './xml.ts';
+import { childOf, readStoreXml, textOf, type XmlElement } from './xml.ts';
 
 export type ListOperation = ListObjects | ListObjectsV2 | ListObjectVersions;
 
@@ -76,13 +75,9 @@ export function storeListQuery(op: ListOperation, storePrefix = ''): readonly (r
   return query;
 }
 
-/** Reads the store's answer. Anything that is not a whole listing is an InternalError (reason `store-listing`). */
+/** Reads the store's answer. Anything that is not a whole listing is an InternalError (reason `store-xml`). */
 export function parseListing(kind: ListOperation['kind'], body: Uint8Array, storePrefix = ''): Listing {
-  try {
-    return readListing(parseXml(body, ROOT[kind]), storePrefix);
-  } catch (cause) {
-    throw new ServiceError('InternalError', { reason: 'store-listing', cause });
-  }
+  return readStoreXml(body, ROOT[kind], (root) => readListing(root, storePrefix));
 }
 
 function readListing(root: XmlElement, storePrefix: string): Listing {

@@ -2,7 +2,7 @@ import { ServiceError } from '../errors.ts';
 import type { ChecksumAlgorithm } from './checksum.ts';
 import { encodeName } from './format-listing.ts';
 import type { ListMultipartUploads, ListParts } from './operation.ts';
-import { childrenOf, document, element, parseXml, textOf, type XmlElement } from './xml.ts';
+import { badAnswer, childrenOf, document, element, parseXml, readStoreXml, textOf, type XmlElement } from './xml.ts';
 
 /** S3 "CompleteMultipartUpload": at most 10,000 parts, each with an ETag and a checksum. */
 const MAX_PARTS = 10_000;
@@ -107,14 +107,14 @@ export function formatStoreComplete(parts: readonly Pick<ListedPart, 'partNumber
 
 /** The upload id that the store gave. */
 export function parseInitiateUpload(body: Uint8Array): string {
-  const id = storeXml(body, 'InitiateMultipartUploadResult', (root) => textOf(root, 'UploadId'));
+  const id = readStoreXml(body, 'InitiateMultipartUploadResult', (root) => textOf(root, 'UploadId'));
   if (id === undefined || !/^[\x21-\x7e]{1,1024}$/.test(id)) throw badAnswer();
   return id;
 }
 
 /** The store's answer to Complete: its ETag (empty at some stores), or the code of an error inside a 200. */
 export function parseCompleteResult(body: Uint8Array): { readonly etag: string } | { readonly code: string } {
-  const root = storeXml(body, undefined, (element) => element);
+  const root = readStoreXml(body, undefined, (element) => element);
   if (root.name === 'Error') return { code: textOf(root, 'Code') ?? '' };
   if (root.name !== 'CompleteMultipartUploadResult') throw badAnswer();
   return { etag: textOf(root, 'ETag') ?? '' };
@@ -134,7 +134,7 @@ export interface StoreParts {
 }
 
 export function parseStoreParts(body: Uint8Array): StoreParts {
-  return storeXml(body, 'ListPartsResult', (root) => {
+  return readStoreXml(body, 'ListPartsResult', (root) => {
     const parts = childrenOf(root, 'Part').map((part) => ({
       partNumber: Number(textOf(part, 'PartNumber')),
       etag: unquote(textOf(part, 'ETag') ?? ''),
@@ -144,18 +144,6 @@ export function parseStoreParts(body: Uint8Array): StoreParts {
     const next = Number(textOf(root, 'NextPartNumberMarker') ?? parts.at(-1)?.partNumber);
     return { parts, next: truncated && next > 0 ? next : undefined };
   });
-}
-
-function storeXml<T>(body: Uint8Array, rootName: string | undefined, read: (root: XmlElement) => T): T {
-  try {
-    return read(parseXml(body, rootName));
-  } catch (cause) {
-    throw badAnswer(cause);
-  }
-}
-
-function badAnswer(cause?: unknown): ServiceError {
-  return new ServiceError('InternalError', { reason: 'store-multipart', cause });
 }
 
 /** One part as ListParts shows it. */
@@ -223,7 +211,7 @@ export function storeUploadsQuery(
 
 /** The store's list of open uploads in the client's terms: names without the mapped prefix, encoded as asked. */
 export function mapUploads(op: ListMultipartUploads, body: Uint8Array, storePrefix: string, owner: string): string {
-  return storeXml(body, 'ListMultipartUploadsResult', (root) => {
+  return readStoreXml(body, 'ListMultipartUploadsResult', (root) => {
     const encoded = textOf(root, 'EncodingType') === 'url';
     const decode = (text: string): string => (encoded ? decodeURIComponent(text.replaceAll('+', ' ')) : text);
     const encode = (name: string): string => (op.encodingType === 'url' ? encodeName(name) : name);

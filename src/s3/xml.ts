@@ -192,6 +192,22 @@ export function formatError(error: ServiceError, { resource, requestId }: ErrorC
   return `<?xml version="1.0" encoding="UTF-8"?>\n<Error>${children.join('')}</Error>`;
 }
 
+/**
+ * Reads an answer of the store. What is not this document is an InternalError (reason `store-xml`): the client has not
+ * sent it, and may ask again.
+ */
+export function readStoreXml<T>(bytes: Uint8Array, rootName: string | undefined, read: (root: XmlElement) => T): T {
+  try {
+    return read(parseXml(bytes, rootName));
+  } catch (cause) {
+    throw badAnswer(cause);
+  }
+}
+
+export function badAnswer(cause?: unknown): ServiceError {
+  return new ServiceError('InternalError', { reason: 'store-xml', cause });
+}
+
 /** The Code of a store's error body; undefined when it is no such thing. Never throws: an error is at hand already. */
 export function parseErrorCode(bytes: Uint8Array): string | undefined {
   try {

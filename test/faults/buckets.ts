@@ -1,17 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { s3, xmlText, xmlTexts, type RawRequest, type RawResponse } from '../support/s3-raw.ts';
 import type { Lane } from './lane.ts';
-import type { FaultedOperation } from './operations.ts';
+import { ready, type FaultedOperation } from './operation.ts';
 
 const BODY = randomBytes(500);
 
 function newBucket(): string {
   return `faulted-${randomBytes(8).toString('hex')}`;
-}
-
-async function ready(answer: Promise<RawResponse>): Promise<void> {
-  const { status, text } = await answer;
-  if (status > 299) throw new Error(`not prepared: ${status} ${text}`);
 }
 
 const ask = (lane: Lane, request: RawRequest): Promise<RawResponse> => s3(lane.gateway.raw, request);
@@ -39,6 +34,21 @@ export const BUCKETS: readonly FaultedOperation[] = [
         before: 'absent',
         after: 'there',
       });
+    },
+  },
+  {
+    name: 'CreateBucket, deleted behind our back',
+    retried: ['BucketAlreadyOwnedByYou'],
+    async prepare(lane) {
+      const bucket = newBucket();
+      await ready(ask(lane, { method: 'PUT', bucket }));
+      await ready(s3(lane.proxy.store, { method: 'DELETE', bucket }));
+      return {
+        send: () => ask(lane, { method: 'PUT', bucket }),
+        look: () => stands(lane, bucket),
+        before: 'absent',
+        after: 'there',
+      };
     },
   },
   {

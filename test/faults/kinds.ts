@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { sendAnswer, type Fault, type Victim } from '../support/fault-proxy.ts';
+import { sendAnswer, withoutHeaders, type Fault, type Victim } from '../support/fault-proxy.ts';
 import type { StoreAnswer } from '../support/store-proxy.ts';
 
 /** Columns of the table in the docs: what a store that fails looks like from here. */
@@ -63,54 +63,58 @@ function isXml({ headers }: StoreAnswer): boolean {
 /** The ETag of the header, and those in the body of a result or a listing. */
 function withEtag({ status, headers, body }: StoreAnswer, change: (etag: string) => string): StoreAnswer | undefined {
   const text = body.toString('latin1');
-  const inBody = text.replace(/(<ETag>)([^<]*)(<\/ETag>)/g, (_, open, etag, end) => `${open}${change(etag)}${end}`);
+  const inBody = text.replace(/(?<=<ETag>)[^<]*(?=<\/ETag>)/g, change);
   const told = typeof headers.etag === 'string' ? change(headers.etag) : undefined;
   if (told === undefined && inBody === text) return undefined;
-  const { etag: _etag, ...rest } = headers;
+  const rest = withoutHeaders(headers, 'etag');
   const kept = told === undefined || told === '' ? rest : { ...rest, etag: told };
   return { status, headers: kept, body: isXml({ status, headers, body }) ? Buffer.from(inBody, 'latin1') : body };
 }
 
-function changeEtag(victim: Victim, answer: StoreAnswer, change: (etag: string) => string): unknown {
+function changeEtag(victim: Victim, answer: StoreAnswer, change: (etag: string) => string): boolean {
   const changed = answer.status < 300 ? withEtag(answer, change) : undefined;
-  if (changed === undefined) return false;
-  return sendAnswer(victim, changed);
+  if (changed !== undefined) sendAnswer(victim, changed);
+  return changed !== undefined;
 }
 
 /** Half of the body under the Content-Length of the whole, and the connection's end. */
-function shortened(victim: Victim, { status, headers, body }: StoreAnswer): unknown {
-  if (body.length < 2 || victim.call.method === 'HEAD') return false;
-  const { 'transfer-encoding': _coding, connection: _connection, ...kept } = headers;
-  victim.res.writeHead(status, { ...kept, 'content-length': body.length });
-  victim.res.write(body.subarray(0, body.length / 2), () => victim.socket.destroy());
+function shortened({ call, res, socket }: Victim, { status, headers, body }: StoreAnswer): boolean {
+  if (body.length < 2 || call.method === 'HEAD') return false;
+  const kept = withoutHeaders(headers, 'transfer-encoding', 'connection');
+  res.writeHead(status, { ...kept, 'content-length': body.length });
+  res.write(body.subarray(0, body.length / 2), () => socket.destroy());
+  return true;
 }
 
-function flipped(victim: Victim, answer: StoreAnswer): unknown {
+function flipped(victim: Victim, answer: StoreAnswer): boolean {
   if (answer.status > 299 || answer.body.length === 0 || isXml(answer)) return false;
   const body = Buffer.from(answer.body);
   // In the middle of what was asked for, whatever that is.
   const at = Math.floor(body.length / 2);
   body.writeUInt8(body.readUInt8(at) ^ 1, at);
-  return sendAnswer(victim, { ...answer, body });
+  sendAnswer(victim, { ...answer, body });
+  return true;
 }
 
-function garbage(victim: Victim, answer: StoreAnswer): unknown {
+function garbage(victim: Victim, answer: StoreAnswer): boolean {
   if (victim.call.method === 'HEAD' || answer.status === 204) return false;
-  return sendAnswer(victim, { ...answer, body: Buffer.from('<<< \u0000 no XML, and no object either >>>') });
+  sendAnswer(victim, { ...answer, body: Buffer.from('<<< \u0000 no XML, and no object either >>>') });
+  return true;
 }
 
 /** The same answer a second time, right behind it: what belongs to no request. */
 function twice(victim: Victim, answer: StoreAnswer): void {
   const { res, socket } = victim;
   const chunks: Buffer[] = [];
-  const { write } = socket;
-  socket.write = function (this: typeof socket, chunk: string | Buffer, ...rest: [never]) {
-    chunks.push(Buffer.from(chunk as string, typeof rest[0] === 'string' ? rest[0] : 'utf8'));
-    return write.call(this, chunk, ...rest);
-  } as typeof write;
+  const write = socket.write.bind(socket) as (chunk: string | Buffer, ...rest: unknown[]) => boolean;
+  socket.write = (chunk: string | Buffer, ...rest: unknown[]): boolean => {
+    const encoding = typeof rest[0] === 'string' ? (rest[0] as BufferEncoding) : 'utf8';
+    chunks.push(typeof chunk === 'string' ? Buffer.from(chunk, encoding) : chunk);
+    return write(chunk, ...rest);
+  };
   res.once('finish', () => {
     socket.write = write;
-    socket.write(Buffer.concat(chunks));
+    write(Buffer.concat(chunks));
   });
   sendAnswer(victim, answer);
 }

@@ -13,6 +13,8 @@ export interface Lane {
   readonly site: Site;
   readonly systemBucket: string;
   key(name: string): string;
+  /** What was made under this name before, or is made now: what no case changes is made once. */
+  shared<T>(name: string, make: () => Promise<T>): Promise<T>;
   stop(): Promise<void>;
 }
 
@@ -21,20 +23,29 @@ const LACKS: Partial<Record<StoreDetails['name'], readonly string[]>> = {
   seaweedfs: ['keepsSlashBody', 'keepsSlashMetadata', 'keepsPathsApart'],
 };
 
+/** Long enough for a machine that does other things too, short enough for hundreds of silences. */
+const WAITING_SECONDS = 2;
+
 export async function startLane(store: StoreDetails): Promise<Lane> {
   const proxy = await FaultProxy.start(store);
   const traits = traitsOf(({ name }) => LACKS[store.name]?.includes(name) !== true);
-  const waiting = { connectSeconds: 2, idleSeconds: 1, longSeconds: 1 };
+  const waiting = { connectSeconds: 2, idleSeconds: WAITING_SECONDS, longSeconds: WAITING_SECONDS };
   const gateway = await startGateway({ store: proxy.store, config: { store: { traits, ...waiting } } });
   const site = new Site(gateway.raw, `faults-${randomBytes(6).toString('hex')}`);
   expect((await site.send('PUT', undefined)).status).toBe(200);
   let keys = 0;
+  const shared = new Map<string, Promise<unknown>>();
   return {
     gateway,
     proxy,
     site,
     systemBucket: gateway.systemBucket,
     key: (name) => `${name}-${(keys += 1)}`,
+    shared<T>(name: string, make: () => Promise<T>) {
+      const made = (shared.get(name) as Promise<T> | undefined) ?? make();
+      shared.set(name, made);
+      return made;
+    },
     async stop() {
       await gateway.stop();
       await proxy.stop();

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { xmlText, type RawResponse } from '../support/s3-raw.ts';
 import type { FaultKind } from './kinds.ts';
 import type { Lane } from './lane.ts';
-import type { FaultedOperation, Prepared } from './operations.ts';
+import type { FaultedOperation, Prepared } from './operation.ts';
 import { stepName } from './steps.ts';
 
 /** Of one fault at one step. */
@@ -61,6 +61,13 @@ function judge({ finals = [] }: FaultedOperation, prepared: Prepared, answer: Ra
   return Promise.resolve(final || isRetryable(answer) ? [] : [`the client is told ${told(answer)}`]);
 }
 
+/** As a client retries: a machine that stands still for two seconds is a store that is silent. */
+async function retried(prepared: Prepared): Promise<RawResponse> {
+  let answer = await prepared.send();
+  for (let more = 2; more > 0 && isRetryable(answer); more -= 1) answer = await prepared.send();
+  return answer;
+}
+
 /** One fault at one step: what the client is told, what lies there, and that a plain retry mends it. */
 export async function befall(
   lane: Lane,
@@ -76,16 +83,22 @@ export async function befall(
   if (answer === undefined) return { step, kind, told: 'nothing', problems: ['hangs'] };
   if (!befallen) return { step, kind, told: undefined, problems: [] };
   const problems = await judge(operation, prepared, answer);
-  const seen = await prepared.look();
-  const expected = isSuccess(answer) ? [prepared.after] : [prepared.before, prepared.after];
-  if (!expected.includes(seen)) problems.push(`after ${told(answer)} it is ${seen}`);
-  const again = await inTime(prepared.send());
+  if (prepared.before !== prepared.after) {
+    const seen = await prepared.look();
+    const expected = isSuccess(answer) ? [prepared.after] : [prepared.before, prepared.after];
+    if (!expected.includes(seen)) problems.push(`after ${told(answer)} it is ${seen}`);
+  }
+  const again = await inTime(retried(prepared));
   const code = again === undefined ? 'nothing' : xmlText(again.text, 'Code');
   const mended = again !== undefined && (isSuccess(again) || operation.retried?.includes(code) === true);
   if (!mended) problems.push(`a retry is told ${again === undefined ? code : told(again)}`);
   const wrong = again !== undefined && isSuccess(again) ? prepared.wrong?.(again) : undefined;
   if (wrong !== undefined) problems.push(`a retry has ${wrong}`);
-  const finally_ = await prepared.look();
-  if (finally_ !== prepared.after) problems.push(`after the retry it is ${finally_}`);
-  return { step, kind, told: told(answer), problems };
+  const last = await prepared.look();
+  if (last !== prepared.after) problems.push(`after the retry it is ${last}`);
+  const end = await prepared.ends?.();
+  if (end !== undefined) problems.push(end);
+  const isGap = operation.gaps?.[`${step}, ${kind.name}`] !== undefined;
+  const left = isGap ? (problems.length > 0 ? [] : ['is no gap any more']) : problems;
+  return { step, kind, told: told(answer), problems: left };
 }

@@ -148,8 +148,17 @@ export class FaultProxy {
 
 /** An answer as it is; its connection is kept. A body's length is its own, but for the answer to a HEAD. */
 export function sendAnswer({ call, res }: Victim, { status, headers, body }: StoreAnswer): void {
-  const { connection: _connection, 'transfer-encoding': _coding, 'content-length': length, ...kept } = headers;
-  const own = call.method === 'HEAD' ? length : status === 204 || status === 304 ? undefined : String(body.length);
+  const kept = withoutHeaders(headers, 'connection', 'transfer-encoding', 'content-length');
+  const own =
+    call.method === 'HEAD'
+      ? headers['content-length']
+      : status === 204 || status === 304
+        ? undefined
+        : String(body.length);
   res.writeHead(status, own === undefined ? kept : { ...kept, 'content-length': own });
   res.end(call.method === 'HEAD' ? undefined : body);
+}
+
+export function withoutHeaders(headers: StoreAnswer['headers'], ...names: readonly string[]): StoreAnswer['headers'] {
+  return Object.fromEntries(Object.entries(headers).filter(([name]) => !names.includes(name)));
 }
