@@ -98,6 +98,11 @@ const AMZ_HEADERS = new Set(
   ].map((name) => `x-amz-${name}`),
 );
 
+/** Everything here is private; rclone and s3cmd say so with every object. */
+function isPrivate(name: string, value: string): boolean {
+  return name === 'x-amz-acl' && value === 'private';
+}
+
 export interface Target {
   readonly bucket: string;
   readonly key: string;
@@ -109,8 +114,13 @@ export function findRoute(
   query: ReadonlyMap<string, string>,
   headers: Headers,
 ): Handler {
-  for (const name of Object.keys(headers))
-    if (name.startsWith('x-amz-') && !name.startsWith('x-amz-meta-') && !AMZ_HEADERS.has(name))
+  for (const [name, value] of Object.entries(headers))
+    if (
+      name.startsWith('x-amz-') &&
+      !name.startsWith('x-amz-meta-') &&
+      !AMZ_HEADERS.has(name) &&
+      !isPrivate(name, value)
+    )
       throw new ServiceError('NotImplemented', { message: `The header ${name} is not implemented.` });
   const level: Level = target.bucket === '' ? 'service' : target.key === '' ? 'bucket' : 'object';
   const isCopy = headers['x-amz-copy-source'] !== undefined;

@@ -58,6 +58,10 @@ describe('what it does not do is refused, never ignored', () => {
   });
 });
 
+it('the canned ACL `private` is what everything here has, and is taken', async () => {
+  expect((await site.put('own', 'x', { 'x-amz-acl': 'private' })).status).toBe(200);
+});
+
 describe('a body that is not what its request says keeps the old object', () => {
   const md5 = createHash('md5').update('other').digest('base64');
   const sha256 = createHash('sha256').update('other').digest('base64');
