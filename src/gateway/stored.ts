@@ -133,11 +133,14 @@ function examinePlain(x: Read, headers: StoreResponse['headers'], size: number):
   return { kind: 'plain', length: size, size };
 }
 
-/** The object's size at the store: what stands behind the slash of Content-Range, or Content-Length. */
+/**
+ * The object's size at the store: what stands behind the slash of Content-Range, or Content-Length. MinIO answers a
+ * suffix range of an empty object with 206 and `bytes 0--1/0`.
+ */
 function totalSize(response: StoreResponse): number {
   const text =
     response.status === 206
-      ? /^bytes \d+-\d+\/(\d{1,15})$/.exec(response.headers['content-range'] ?? '')?.[1]
+      ? /^bytes (?:\d+-\d+|0--1)\/(\d{1,15})$/.exec(response.headers['content-range'] ?? '')?.[1]
       : response.headers['content-length'];
   if (text === undefined || !/^\d{1,15}$/.test(text)) throw integrityError('size-missing');
   return Number(text);

@@ -96,3 +96,20 @@ it('a bucket that is mapped to a part of another one is not deleted with it', as
   expect((await s3(gateway.raw, { method: 'DELETE', bucket: `one-${run}` })).status).toBe(501);
   expect((await s3(gateway.raw, { method: 'PUT', bucket: `two-${run}`, key: 'k', body: 'x' })).status).toBe(200);
 });
+
+it('an empty object of a store that answers a suffix range of it with 206, as MinIO does', async () => {
+  const bucket = `empty-${run}`;
+  await s3(gateway.raw, { method: 'PUT', bucket });
+  expect((await s3(gateway.raw, { method: 'PUT', bucket, key: 'empty', body: '' })).status).toBe(200);
+  const stored = await s3(store, { method: 'HEAD', bucket, key: 'empty' });
+  const answer = {
+    status: 206,
+    headers: { ...stored.headers, 'content-range': 'bytes 0--1/0' },
+    body: Buffer.alloc(0),
+  };
+  const { status, headers } = await proxy.lying(
+    (_call, told) => (told.status === 416 ? answer : told),
+    () => s3(gateway.raw, { method: 'HEAD', bucket, key: 'empty' }),
+  );
+  expect([status, headers['content-length']]).toEqual([200, '0']);
+});

@@ -73,6 +73,7 @@ const CUT_UNFRAMED: Readonly<Record<StoreName, 'kept' | 'lost'>> = {
   devstore: 'kept',
   seaweedfs: 'kept',
   radosgw: 'kept',
+  minio: 'kept',
   // It stores what came of an UNSIGNED-PAYLOAD body, in place of the old object.
   versitygw: 'lost',
 };

@@ -25,6 +25,7 @@ const STARTERS: Readonly<Record<StoreName, () => Promise<RunningStore>>> = {
   seaweedfs: startSeaweed,
   versitygw: startVersity,
   radosgw: startRados,
+  minio: startMinio,
 };
 
 async function startEmbedded(): Promise<RunningStore> {
@@ -94,7 +95,7 @@ async function startSeaweed(): Promise<RunningStore> {
 }
 
 async function startVersity(): Promise<RunningStore> {
-  const binary = await findVersity();
+  const binary = await findBuilt('versitygw', 'VERSITYGW_BIN', 'github.com/versity/versitygw/cmd/versitygw@v1.8.0');
   const home = await makeHome('versitygw');
   const credentials = makeCredentials();
   const [data, iam, versions] = ['data', 'iam', 'versions'].map((name) => join(home, name)) as [string, string, string];
@@ -118,13 +119,38 @@ async function startVersity(): Promise<RunningStore> {
   );
 }
 
-/** `VERSITYGW_BIN`, PATH, or where `go install` puts it. */
-async function findVersity(): Promise<string> {
-  const { VERSITYGW_BIN, GOBIN, GOPATH } = process.env;
-  const installed = join(GOBIN ?? join(GOPATH ?? join(homedir(), 'go'), 'bin'), 'versitygw');
-  const binary = VERSITYGW_BIN ?? (await onPath('versitygw')) ?? installed;
+async function startMinio(): Promise<RunningStore> {
+  // The last release before its repository was archived.
+  const module = 'github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c';
+  const binary = await findBuilt('minio', 'MINIO_BIN', module);
+  const home = await makeHome('minio');
+  const credentials = makeCredentials();
+  const data = join(home, 'data');
+  await mkdir(data);
+  const port = await freePort();
+  const child = start(home, binary, ['server', '--quiet', '--address', `127.0.0.1:${port}`, data], {
+    MINIO_ROOT_USER: credentials.accessKeyId,
+    MINIO_ROOT_PASSWORD: credentials.secretAccessKey,
+    MINIO_BROWSER: 'off',
+    // It asks for newer releases otherwise.
+    MINIO_UPDATE: 'off',
+  });
+  const endpoint = `http://127.0.0.1:${port}`;
+  return supervise(
+    { name: 'minio', endpoint, ...credentials, region: REGION, dataDirectories: [data] },
+    home,
+    () => end(child, 'SIGTERM'),
+    child,
+  );
+}
+
+/** The variable's value, PATH, or where `go install` puts it. */
+async function findBuilt(name: string, variable: string, module: string): Promise<string> {
+  const { GOBIN, GOPATH } = process.env;
+  const installed = join(GOBIN ?? join(GOPATH ?? join(homedir(), 'go'), 'bin'), name);
+  const binary = process.env[variable] ?? (await onPath(name)) ?? installed;
   await access(binary).catch((cause: unknown) => {
-    throw new Error('versitygw: not found; go install github.com/versity/versitygw/cmd/versitygw@v1.8.0', { cause });
+    throw new Error(`${name}: not found; go install ${module}`, { cause });
   });
   return binary;
 }
