@@ -28,6 +28,8 @@ export interface GatewayOptions {
   /** A real OpenBao with the keys `data` and `s3` under its prefix; without it the local backend. */
   readonly vault?: { readonly bao: OpenBao; readonly roleId: string; readonly secretIdFile: string };
   readonly tls?: boolean;
+  /** Names of the certificate beside `localhost` and `127.0.0.1`. */
+  readonly tlsNames?: readonly string[];
   /** Merged into the configuration, section by section; what is no section takes its place. */
   readonly config?: Readonly<Record<string, object | string>>;
   /** Merged into the body of configure. */
@@ -85,7 +87,7 @@ class Gateway implements TestGateway {
     this.#secret('store.secret', options.store.secretAccessKey);
     this.#secret('master.key', randomBytes(32).toString('base64'));
     mkdirSync(join(this.folder, 'audit'), { mode: 0o700 });
-    this.ca = options.tls === true ? this.#certificates() : undefined;
+    this.ca = options.tls === true ? this.#certificates(options.tlsNames ?? []) : undefined;
     const value = this.#value(options);
     this.#config = parseConfig(value, { base: this.folder });
     this.#code = options.child?.folder;
@@ -96,9 +98,9 @@ class Gateway implements TestGateway {
     writeFileSync(join(this.folder, name), value, { mode: 0o600 });
   }
 
-  #certificates(): string {
+  #certificates(names: readonly string[]): string {
     const ca = makeCa('gateway test CA');
-    const leaf = issue(ca, ['localhost', '127.0.0.1']);
+    const leaf = issue(ca, ['localhost', '127.0.0.1', ...names]);
     writeFileSync(join(this.folder, 'cert.pem'), leaf.cert);
     this.#secret('key.pem', leaf.key);
     return ca.cert;

@@ -9,6 +9,8 @@ const STOP_MS = 10_000;
 export interface Output {
   readonly stdout: string;
   readonly stderr: string;
+  /** Standard output as it came. */
+  readonly bytes: Buffer;
 }
 
 export interface RunOptions {
@@ -31,10 +33,17 @@ export function runProgram(
   args: readonly string[],
   { cwd = home, env = {} }: RunOptions = {},
 ): Promise<Output> {
-  const options = { cwd, env: clientEnvironment(home, env), timeout: TIMEOUT_MS, maxBuffer: 64 << 20 };
+  const options = {
+    cwd,
+    env: clientEnvironment(home, env),
+    timeout: TIMEOUT_MS,
+    maxBuffer: 64 << 20,
+    encoding: 'buffer' as const,
+  };
   return new Promise((resolve, reject) => {
-    execFile(program, args, options, (err, stdout, stderr) => {
-      if (err === null) resolve({ stdout, stderr });
+    execFile(program, args, options, (err, bytes, errors) => {
+      const [stdout, stderr] = [bytes.toString('utf8'), errors.toString('utf8')];
+      if (err === null) resolve({ stdout, stderr, bytes });
       else if (err.code === 'ENOENT') reject(new Error(`${program} is not on this machine`, { cause: err }));
       else
         reject(
@@ -87,4 +96,14 @@ export async function startProgram(
 
 function said(...texts: readonly string[]): string {
   return texts.map((text) => text.trim().slice(-3000)).join('\n');
+}
+
+/** What a program says while it fails; rejects when it succeeds. */
+export async function failureOf(running: Promise<unknown>): Promise<string> {
+  const message = await running.then(
+    () => undefined,
+    (err: unknown) => (err instanceof Error ? `${err.name} ${err.message}` : String(err)),
+  );
+  if (message === undefined) throw new Error('it succeeded, and should have been refused');
+  return message;
 }
