@@ -47,6 +47,10 @@ export const ERRORS = {
   },
   InvalidPartNumber: { status: 416, message: 'The requested partnumber is not satisfiable' },
   InvalidPartOrder: { status: 400, message: 'The list of parts was not in ascending order.' },
+  InvalidPolicyDocument: {
+    status: 400,
+    message: 'The content of the form does not meet the conditions of the policy.',
+  },
   InvalidRange: { status: 416, message: 'The requested range is not satisfiable.' },
   InvalidRequest: { status: 400, message: 'Invalid Request' },
   InvalidRetentionPeriod: { status: 400, message: 'The retention period is not valid.' },
@@ -59,6 +63,10 @@ export const ERRORS = {
   'KMS.KMSInvalidStateException': { status: 400, message: 'The state of the KMS key is not valid for this request.' },
   'KMS.NotFoundException': { status: 400, message: 'The KMS key could not be found.' },
   MalformedACLError: { status: 400, message: 'The ACL that you provided is not valid.' },
+  MalformedPOSTRequest: {
+    status: 400,
+    message: 'The body of your POST request is not well-formed multipart/form-data.',
+  },
   MalformedPolicy: { status: 400, message: 'The policy is not valid.' },
   MalformedTrailerError: {
     status: 400,
@@ -69,6 +77,10 @@ export const ERRORS = {
     message: 'The XML that you provided was not well formed or did not validate against our published schema.',
   },
   MaxMessageLengthExceeded: { status: 400, message: 'Your request was too large.' },
+  MaxPostPreDataLengthExceededError: {
+    status: 400,
+    message: 'Your POST request fields preceding the upload file were too large.',
+  },
   MetadataTooLarge: { status: 400, message: 'Your metadata headers exceed the maximum allowed metadata size.' },
   MethodNotAllowed: { status: 405, message: 'The specified method is not allowed against this resource.' },
   MissingContentLength: { status: 411, message: 'You must provide the Content-Length HTTP header.' },

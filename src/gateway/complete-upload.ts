@@ -18,6 +18,7 @@ import { keepAlive } from './slow-reply.ts';
 import { sseAnswer } from './sse.ts';
 import { completeAtStore, readBack, sendTail, type Completed } from './store-complete.ts';
 import { manifestOf, sealTail } from './tail.ts';
+import { objectUrl } from './target.ts';
 import { pause, type Upload } from './uploads.ts';
 import { XML } from './xml-body.ts';
 
@@ -62,21 +63,37 @@ async function again(x: Completing, listed: readonly ListedPart[], err: ServiceE
 }
 
 async function completeOpen(x: Completing, upload: Upload, listed: readonly ListedPart[]): Promise<Reply> {
-  const { envelope, record } = upload;
-  const { keys, store } = x.rooms;
+  const { record, envelope } = upload;
   x.entry.add({ mode: envelope.mode });
+  if (envelope.mode === 'SSE-C') requireCustomerHeaders(x, record.checksum !== undefined);
+  else x.rooms.keys.assertServing();
+  await requireUploadSse(x, upload);
+  const { completed, checksum, parts } = await completeParts(x, upload, listed, (chosen) => {
+    requireListedChecksums(record.checksum, listed, chosen);
+    const computed = partsChecksum(record.checksum, chosen);
+    requireStatedChecksum(x.caller.request.headers, record.checksum, computed, chosen.length);
+    return computed;
+  });
+  return answer(x, completed, { envelope, checksum, parts });
+}
+
+/** Makes the object of the listed parts; `checksumOf` gives (and checks) the one that its manifest is to hold. */
+export async function completeParts(
+  x: Completing,
+  upload: Upload,
+  listed: readonly ListedPart[],
+  checksumOf: (parts: Chosen['parts']) => Checksum | undefined,
+): Promise<{ readonly completed: Completed; readonly checksum: Checksum | undefined; readonly parts: number }> {
+  const { envelope } = upload;
+  const { keys, store } = x.rooms;
   const epoch = keys.epoch();
   const assertRunning = (): void => {
     if (envelope.mode !== 'SSE-C' || keys.frozen()) keys.assertRunning(epoch);
   };
   if (envelope.mode !== 'SSE-C') keys.assertServing();
-  else requireCustomerHeaders(x, record.checksum !== undefined);
   const conditions = completeConditions(x.caller.request.headers, store.traits);
-  await requireUploadSse(x, upload);
   let chosen = await choose(x, upload, listed);
-  requireListedChecksums(record.checksum, listed, chosen.parts);
-  const checksum = partsChecksum(record.checksum, chosen.parts);
-  requireStatedChecksum(x.caller.request.headers, record.checksum, checksum, chosen.parts.length);
+  const checksum = checksumOf(chosen.parts);
   const manifest = manifestOf(chosen.parts, checksum);
   const tail = sealTail(x.rooms.envelopeKeys, upload, manifest);
   let outcome = await commit(x, upload, { chosen, tail, conditions, assertRunning });
@@ -92,7 +109,7 @@ async function completeOpen(x: Completing, upload: Upload, listed: readonly List
   // A first range of what was just written needs no look at its end.
   x.rooms.manifests.set({ envelope, etag: completed.etag }, manifest);
   await finish(x, upload, { listDigest: listDigest(listed), checksum, ...completed });
-  return answer(x, completed, { envelope, checksum, parts: chosen.parts.length });
+  return { completed, checksum, parts: chosen.parts.length };
 }
 
 interface Commit {
@@ -157,8 +174,6 @@ interface Made {
 function answer(x: Completing, { etag, versionId }: Completed, { envelope, checksum, parts }: Made): Reply {
   const { bucket, key } = x.op;
   if (versionId !== '') x.entry.add({ versionId });
-  const host = x.caller.request.headers.host ?? '';
-  const path = encodeURIComponent(key).replaceAll('%2F', '/');
   const told =
     checksum === undefined
       ? undefined
@@ -171,7 +186,7 @@ function answer(x: Completing, { etag, versionId }: Completed, { envelope, check
       ...sseAnswer(x, envelope, 'complete', undefined),
     },
     body: formatCompleteUpload({
-      location: `${x.secure ? 'https' : 'http'}://${host}/${bucket}/${path}`,
+      location: objectUrl(x, bucket, key),
       bucket,
       key,
       etag: toClientEtag(etag),

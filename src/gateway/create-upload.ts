@@ -2,12 +2,13 @@ import { ServiceError } from '../errors.ts';
 import { isCombinable } from '../s3/crc-combine.ts';
 import { namedAlgorithm } from '../s3/checksum.ts';
 import { formatInitiateUpload, parseInitiateUpload } from '../s3/multipart.ts';
-import type { CreateMultipartUpload } from '../s3/operation.ts';
+import type { CreateMultipartUpload, PostObject } from '../s3/operation.ts';
 import { sealEnvelope } from '../sse/envelope.ts';
 import { ENVELOPE_HEADER } from '../sse/format.ts';
 import { deriveManifestKey } from '../sse/key.ts';
 import { metadataDigest } from '../sse/metadata.ts';
 import { buildRecovery } from '../sse/recovery.ts';
+import type { EffectiveSse } from '../sse/request.ts';
 import type { UploadChecksum } from '../sse/upload-record.ts';
 import type { StoreHeaders } from '../store/port.ts';
 import { ANSWER_LIMIT, credentials, smallBody } from './calls.ts';
@@ -19,15 +20,38 @@ import { storeError } from './store-errors.ts';
 import { storePlace } from './target.ts';
 import { XML } from './xml-body.ts';
 
-/** Its metadata is fixed here, before anything of the object is known: the envelope, type multipart, goes with it. */
+type Creating = BucketExchange<CreateMultipartUpload | PostObject>;
+
 export async function createMultipartUpload(x: BucketExchange<CreateMultipartUpload>): Promise<Reply> {
-  const { op, rooms } = x;
-  const { entropy, uploads } = rooms;
+  const { op } = x;
   const sse = writeSse(x);
   const checksum = askedChecksum(x.caller.request.headers);
-  const headers = objectHeaders(x);
-  refuseSlash(x, op.key, 1);
   await smallBody(x, 0);
+  const { uploadId, keys } = await beginUpload(x, sse, checksum);
+  return {
+    status: 200,
+    headers: {
+      ...XML,
+      ...sseAnswer(x, keys, 'write', sse.mode === 'SSE-C' ? sse : undefined),
+      ...(checksum === undefined
+        ? {}
+        : { 'x-amz-checksum-algorithm': checksum.algorithm, 'x-amz-checksum-type': checksum.type }),
+    },
+    body: formatInitiateUpload(op.bucket, op.key, uploadId),
+  };
+}
+
+/** Its metadata is fixed here, before anything of the object is known: the envelope, type multipart, goes with it. */
+export async function beginUpload(
+  x: Creating,
+  sse: EffectiveSse,
+  checksum: UploadChecksum | undefined,
+): Promise<{ readonly uploadId: string; readonly keys: SealingKeys }> {
+  const { op, rooms } = x;
+  const { entropy, uploads } = rooms;
+  // Of parts, so never an empty marker.
+  const headers = objectHeaders(x, op.key, 1);
+  refuseSlash(x, op.key, 1);
   const place = placeOf(x, op.key);
   const keys = await sealingKeys(x, sse, place);
   const { mode, kek, objectKey, objectId } = keys;
@@ -44,17 +68,7 @@ export async function createMultipartUpload(x: BucketExchange<CreateMultipartUpl
     await abandon(x, uploadId);
     throw err;
   }
-  return {
-    status: 200,
-    headers: {
-      ...XML,
-      ...sseAnswer(x, keys, 'write', sse.mode === 'SSE-C' ? sse : undefined),
-      ...(checksum === undefined
-        ? {}
-        : { 'x-amz-checksum-algorithm': checksum.algorithm, 'x-amz-checksum-type': checksum.type }),
-    },
-    body: formatInitiateUpload(op.bucket, op.key, uploadId),
-  };
+  return { uploadId, keys };
 }
 
 /** What Create says of the object's checksum (AWS "Checking object integrity", multipart uploads). */
@@ -76,7 +90,7 @@ function unfit(message: string): ServiceError {
   return new ServiceError('InvalidRequest', { message, reason: 'checksum-type' });
 }
 
-function envelopeOf(x: BucketExchange<CreateMultipartUpload>, keys: SealingKeys, headers: StoreHeaders): string {
+function envelopeOf(x: Creating, keys: SealingKeys, headers: StoreHeaders): string {
   const { entropy, envelopeKeys } = x.rooms;
   return sealEnvelope({
     ...keys,
@@ -90,7 +104,7 @@ function envelopeOf(x: BucketExchange<CreateMultipartUpload>, keys: SealingKeys,
   });
 }
 
-async function createAtStore(x: BucketExchange<CreateMultipartUpload>, headers: StoreHeaders): Promise<string> {
+async function createAtStore(x: Creating, headers: StoreHeaders): Promise<string> {
   const response = await x.rooms.store.request({
     method: 'POST',
     ...storePlace(x.bucket, x.op.key),
@@ -104,7 +118,7 @@ async function createAtStore(x: BucketExchange<CreateMultipartUpload>, headers: 
 }
 
 /** An upload without a record can take no part: it is not left behind. */
-async function abandon(x: BucketExchange<CreateMultipartUpload>, uploadId: string): Promise<void> {
+async function abandon(x: Creating, uploadId: string): Promise<void> {
   const query = [['uploadId', uploadId]] as const;
   const place = storePlace(x.bucket, x.op.key);
   const gone = x.rooms.store.request({ method: 'DELETE', ...place, query, ...credentials(x) });

@@ -8,6 +8,7 @@ import type { Operation } from '../s3/operation.ts';
 import type { Verified } from '../sigv4/types.ts';
 import type { StoreClient } from '../store/port.ts';
 import type { Compatibility } from './compatibility.ts';
+import type { Form } from './form.ts';
 import type { Manifests } from './manifests.ts';
 import type { Uploads } from './uploads.ts';
 
@@ -58,6 +59,8 @@ export interface Exchange<O extends Operation = Operation> {
   readonly now: Date;
   /** The connection is encrypted, as far as we or a trusted proxy can say. */
   readonly secure: boolean;
+  /** The path below which the buckets are; empty but in somebody's application. */
+  readonly mount: string;
   /** Aborts when the client has gone. */
   readonly signal: AbortSignal;
 }
@@ -72,6 +75,8 @@ export interface RequestBody {
   readonly req: IncomingMessage;
   /** Sends `100 Continue` if the client waits for it and nobody did yet (RFC 9110 section 10.1.1). */
   accept(): void;
+  /** Of a browser's form, which was read up to its file. */
+  readonly form?: Form;
 }
 
 /** An answer. `stream` writes a body of its own after the head. */

@@ -15,10 +15,10 @@ export function forwardedRequest(x: BucketExchange): Record<string, string> {
   return requestHeadersFor(x.op.row, x.caller.request.headers, ENVELOPE_HEADER);
 }
 
-/** What the store keeps beside a body. An empty Content-Type counts as none. */
-export function objectHeaders(x: BucketExchange): Record<string, string> {
+/** What the store keeps beside a body of `length` bytes. An empty Content-Type counts as none. */
+export function objectHeaders(x: BucketExchange, key: string, length: number): Record<string, string> {
   const headers = forwardedRequest(x);
-  const marker = 'key' in x.op && x.op.key.endsWith('/') && x.caller.contentLength === 0;
+  const marker = key.endsWith('/') && length === 0;
   const fallback = marker ? MARKER_CONTENT_TYPE : DEFAULT_CONTENT_TYPE;
   if ((headers['content-type'] ?? '') === '') headers['content-type'] = fallback;
   return headers;

@@ -29,6 +29,8 @@ export interface Arrival {
   /** The client's address: the peer's, or what a trusted proxy says. */
   readonly source: string;
   readonly secure: boolean;
+  /** The host that the client asked. */
+  readonly host: string;
   readonly head: RequestHead;
 }
 
@@ -50,6 +52,7 @@ export function arrive(
     requestId: entropy(8).toString('hex').toUpperCase(),
     source: forwarded('x-forwarded-for') ?? peer,
     secure: (req.socket as Partial<TLSSocket>).encrypted === true || forwarded('x-forwarded-proto') === 'https',
+    host: host ?? req.headers.host ?? '',
     head: {
       method: req.method ?? '',
       target,

@@ -1,13 +1,16 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AuditEntry, AuditFields } from '../audit.ts';
-import type { ServiceError } from '../errors.ts';
+import { asServiceError, type ServiceError } from '../errors.ts';
 import type { Identity } from '../iam/types.ts';
+import type { Operation } from '../s3/operation.ts';
 import { parseOperation } from '../s3/parse-operation.ts';
 import type { VerifiedRequest } from '../sigv4/types.ts';
 import { createVerifier } from '../sigv4/verify.ts';
 import { authorize } from './authorize.ts';
 import type { Rooms } from './exchange.ts';
+import type { Form } from './form.ts';
 import { arrive, attachTo, countBytes, hasUnreadBody, refuseEatenBody, trustedProxies, type Arrival } from './http.ts';
+import { identify, pathBelow } from './identify.ts';
 import { operate } from './operations.ts';
 import { turnOf } from './pipeline.ts';
 import { respond, respondError } from './respond.ts';
@@ -68,39 +71,38 @@ export function createGateway(options: GatewayOptions): Gateway {
     res.once('close', () => {
       if (!res.writableFinished || error !== undefined) gone.abort();
     });
+    let form: Form | undefined;
     let operation = 'unknown';
     let error: ServiceError | undefined;
     const bytes = countBytes(req, res);
     try {
       refuseEatenBody(req);
       const now = rooms.clock();
-      const caller = verifier.verify(arrival.head, now);
+      const asked = { arrival, mount, baseHosts: rooms.settings.baseHosts };
+      const accept = (): void => bytes.begin();
+      const { caller, ...body } = await identify(verifier, req, asked, now, accept);
+      ({ form } = body);
       entry.add({ principal: caller.identity.name });
       const op = parseOperation(below(mount, caller.request), rooms.settings);
       operation = op.row.name;
-      entry.add({
-        operation,
-        ...('bucket' in op ? { bucket: op.bucket } : {}),
-        ...('key' in op ? { key: op.key } : {}),
-        ...('versionId' in op ? { versionId: op.versionId } : {}),
-      });
+      entry.add(auditFields(op));
       const { requestId, source, secure } = arrival;
-      const body = { req, accept: () => bytes.begin() };
-      const exchange = { op, caller, rooms, entry, body, requestId, source, secure, now, signal: gone.signal };
+      const exchange = {
+        ...{ op, caller, rooms, entry, requestId, source, secure, now, mount, signal: gone.signal },
+        body: { req, accept, ...body },
+      };
       authorize(exchange);
       const reply = await operate(exchange);
       await respond(res, reply, requestId);
     } catch (err) {
+      // What is left of a refused body is thrown away by whoever answers.
+      form?.cancel(asServiceError(err));
       error = fail(req, res, err, arrival);
     } finally {
       close(entry, res, error);
       options.observe({
-        requestId: arrival.requestId,
-        operation,
-        status: res.statusCode,
-        code: error?.code,
-        reason: error?.reason,
-        mode: entry.fields.mode ?? 'none',
+        ...{ requestId: arrival.requestId, operation, status: res.statusCode },
+        ...{ code: error?.code, reason: error?.reason, mode: entry.fields.mode ?? 'none' },
         seconds: (performance.now() - started) / 1000,
         ...bytes.figures(),
       });
@@ -112,9 +114,7 @@ export function createGateway(options: GatewayOptions): Gateway {
 
 /** The request as it is below the mount path, which is no part of any bucket's name. */
 function below(mount: string, request: VerifiedRequest): VerifiedRequest {
-  if (mount === '') return request;
-  const path = request.path.startsWith(mount) ? request.path.slice(mount.length) : request.path;
-  return { ...request, path: path === '' ? '/' : path };
+  return mount === '' ? request : { ...request, path: pathBelow(mount, request.path) };
 }
 
 function fail(req: IncomingMessage, res: ServerResponse, err: unknown, arrival: Arrival): ServiceError {
@@ -122,6 +122,15 @@ function fail(req: IncomingMessage, res: ServerResponse, err: unknown, arrival: 
   const resource = target.split('?', 1)[0] ?? '';
   const unread = hasUnreadBody(req) ? req : undefined;
   return respondError(res, err, { method, resource, requestId: arrival.requestId, unread });
+}
+
+function auditFields(op: Operation): Partial<AuditFields> {
+  return {
+    operation: op.row.name,
+    ...('bucket' in op ? { bucket: op.bucket } : {}),
+    ...('key' in op ? { key: op.key } : {}),
+    ...('versionId' in op ? { versionId: op.versionId } : {}),
+  };
 }
 
 /** The outcome record, last; a denial is told apart from a failure. */

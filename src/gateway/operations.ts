@@ -23,6 +23,7 @@ import { getObject, headObject } from './get.ts';
 import { frozen } from './keys.ts';
 import { list } from './list.ts';
 import { abortMultipartUpload, listMultipartUploads, listParts } from './list-uploads.ts';
+import { postObject } from './post.ts';
 import { putObject } from './put.ts';
 import { uploadPart } from './upload-part.ts';
 
@@ -49,6 +50,7 @@ const bound: { readonly [K in Exclude<Operation['kind'], Unbound>]: (x: BucketEx
   ListObjectsV2: list,
   ListObjectVersions: list,
   PutObject: putObject,
+  PostObject: postObject,
   GetObject: getObject,
   HeadObject: headObject,
   GetObjectAttributes: getObjectAttributes,

@@ -1,6 +1,6 @@
 import { ServiceError } from '../errors.ts';
 import { checksumPlan } from '../s3/checksum.ts';
-import type { PutObject } from '../s3/operation.ts';
+import type { PostObject, PutObject } from '../s3/operation.ts';
 import { sealEnvelope } from '../sse/envelope.ts';
 import { toClientEtag } from '../sse/etag.ts';
 import { ENVELOPE_HEADER, type Checksum } from '../sse/format.ts';
@@ -22,8 +22,10 @@ import { storePlace } from './target.ts';
 /** 5 GiB less 8 MiB: what is sealed must fit into the store's own limit for one PUT (docs/FORMAT.md section 4). */
 export const MAX_PUT = 5 * 1024 ** 3 - 8 * 1024 ** 2;
 
+type Putting = BucketExchange<PutObject | PostObject>;
+
 interface PutJob {
-  readonly x: BucketExchange<PutObject>;
+  readonly x: Putting;
   readonly keys: SealingKeys;
   /** What the store keeps beside the body, and what the metadata digest covers. */
   readonly headers: StoreHeaders;
@@ -32,13 +34,17 @@ interface PutJob {
 }
 
 /** PutObject: nothing reaches the store's commit before everything about the payload has been verified. */
-export async function putObject(x: BucketExchange<PutObject>): Promise<Reply> {
+export function putObject(x: BucketExchange<PutObject>): Promise<Reply> {
+  return putSealed(x, x.caller.contentLength);
+}
+
+/** One request to the store for one object; `collected` is the body where it is here already. */
+export async function putSealed(x: Putting, length: number, collected?: Buffer): Promise<Reply> {
   const { op, caller, rooms } = x;
-  const length = caller.contentLength;
   if (length > MAX_PUT) throw new ServiceError('EntityTooLarge');
   const sse = writeSse(x);
   const plan = checksumPlan(caller.request.headers);
-  const headers = objectHeaders(x);
+  const headers = objectHeaders(x, op.key, length);
   refuseSlash(x, op.key, length);
   const conditions = writeConditions(caller.request.headers, rooms.store.traits);
   const ended = endOfStreams(x, sse.mode);
@@ -50,6 +56,7 @@ export async function putObject(x: BucketExchange<PutObject>): Promise<Reply> {
     plan,
     sealer,
     length,
+    collected,
     request: { ...storePlace(x.bucket, op.key), ...credentials(x) },
     headers: (known) => ({ ...headers, ...conditions, ...envelopeHeader(job, sealer, known) }),
     assertCommittable: () => assertCommittable(x, keys),

@@ -24,6 +24,8 @@ export interface SealJob {
   readonly sealer: Sealer;
   /** Plaintext bytes. */
   readonly length: number;
+  /** The whole body, where it has been collected already: nothing is read then. */
+  readonly collected?: Buffer | undefined;
   /** Where the sealed bytes go. */
   readonly request: Omit<StoreRequest, 'method' | 'body' | 'headers' | 'signal'>;
   /** Made with the checksum as far as it is known when the head has to go. */
@@ -40,15 +42,26 @@ export interface SealedBody {
 
 /** Seals the client's body into one PUT: nothing reaches the store's commit before everything about it has verified. */
 export function sealBody(job: SealJob): Promise<SealedBody> {
+  if (job.collected !== undefined) return sealCollected(job, job.collected, {});
   return job.length <= SMALL ? sealSmall(job) : sealStreamed(job);
 }
 
 /** Verified whole, sealed whole, sent with its hash: one request, one buffer. */
 async function sealSmall(job: SealJob): Promise<SealedBody> {
-  const { x, plan, sealer } = job;
+  const { x } = job;
   x.body.accept();
   const { bytes, trailers } = await collectBody(x.body.req, payloadReader(x.caller), SMALL, job.ended);
   if (bytes.length !== job.length) throw new ServiceError('IncompleteBody', { reason: 'length' });
+  return sealCollected(job, bytes, trailers);
+}
+
+async function sealCollected(
+  job: SealJob,
+  bytes: Buffer,
+  trailers: Readonly<Record<string, string>>,
+): Promise<SealedBody> {
+  const { x, plan, sealer } = job;
+  job.ended.throwIfAborted();
   plan.update(bytes);
   const checksum = asChecksum(plan.verify(trailers));
   const body = Buffer.concat([...sealer.update(bytes), ...sealer.finish()]);

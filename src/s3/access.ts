@@ -19,7 +19,7 @@ const grants = (headers: Headers): boolean =>
 const isTrue = (name: string) => (headers: Headers) => headers[name]?.toLowerCase() === 'true';
 
 /** What an upload will be is said when it is created. */
-const WRITES = ['PutObject', 'CreateMultipartUpload'];
+const WRITES = ['PutObject', 'PostObject', 'CreateMultipartUpload'];
 
 const HEADER_RIGHTS: readonly HeaderRight[] = [
   { operations: WRITES, asked: named('x-amz-tagging'), action: 's3:PutObjectTagging' },

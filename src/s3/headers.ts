@@ -48,6 +48,7 @@ const WRITE = [
 /** Per operation, beside COMMON. A forwarded operation that is not here sends its Content-Type only. */
 const REQUEST: Readonly<Record<string, readonly string[]>> = {
   PutObject: WRITE,
+  PostObject: WRITE,
   CreateMultipartUpload: WRITE,
   CreateBucket: [...GRANTS, 'x-amz-bucket-object-lock-enabled', 'x-amz-object-ownership'],
   DeleteObject: REMOVAL,
@@ -62,6 +63,7 @@ const REQUEST: Readonly<Record<string, readonly string[]>> = {
   PutBucketLifecycleConfiguration: ['content-type', 'x-amz-transition-default-minimum-object-size'],
 };
 const FORWARD_REQUEST = ['content-type'] as const;
+const KEEPS_METADATA: ReadonlySet<string> = new Set(['PutObject', 'PostObject', 'CreateMultipartUpload']);
 
 const VERSION = ['x-amz-version-id', 'x-amz-delete-marker', 'x-amz-request-charged'] as const;
 const READ_RESPONSE = [
@@ -99,7 +101,7 @@ const OTHER_RESPONSE_SET: ReadonlySet<string> = new Set(OTHER_RESPONSE);
  */
 export function requestHeadersFor(row: OperationRow, headers: Headers, envelopeHeader: string): Record<string, string> {
   const allowed = REQUEST_SETS.get(row.name) ?? (row.mode === 'forward' ? FORWARD_SET : COMMON_SET);
-  const metadata = row.name === 'PutObject' || row.name === 'CreateMultipartUpload';
+  const metadata = KEEPS_METADATA.has(row.name);
   const hop = connectionNames(headers);
   const out: Record<string, string> = {};
   for (const [name, value] of Object.entries(headers)) {

@@ -1,7 +1,8 @@
 import { ServiceError } from '../errors.ts';
-import { assertNewBucketName } from './names.ts';
+import { assertKey, assertNewBucketName } from './names.ts';
 import { parseAttributes } from './object-attributes.ts';
 import type { GetObject, ListParameters, Understood } from './operation.ts';
+import { formAnswer } from './post-object.ts';
 import { parseRange } from './range.ts';
 import { RESPONSE_OVERRIDES, type OperationRow } from './rows.ts';
 
@@ -11,6 +12,7 @@ export interface Arguments {
   readonly key: string;
   readonly query: ReadonlyMap<string, string>;
   readonly headers: Readonly<Record<string, string>>;
+  readonly form: ReadonlyMap<string, string> | undefined;
 }
 
 /** The parsed fields of an understood operation. */
@@ -68,6 +70,18 @@ const PARSERS: { readonly [K in Understood['kind']]: (args: Arguments) => Extrac
     };
   },
   PutObject: ({ row, bucket, key }) => ({ kind: 'PutObject', row, bucket, key }),
+  PostObject: ({ row, bucket, form }) => {
+    if (form === undefined) {
+      throw new ServiceError('PreconditionFailed', {
+        message: 'Bucket POST must be of the enclosure-type multipart/form-data',
+        reason: 'no-form',
+      });
+    }
+    const key = form.get('key') ?? '';
+    if (key === '') throw invalid('key', "Bucket POST must contain a field named 'key'.");
+    assertKey(key);
+    return { kind: 'PostObject', row, bucket, key, ...formAnswer(form) };
+  },
   GetObject: (args) => ({ kind: 'GetObject', ...read(args) }),
   HeadObject: (args) => ({ kind: 'HeadObject', ...read(args) }),
   GetObjectAttributes: ({ row, bucket, key, query, headers }) => ({

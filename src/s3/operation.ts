@@ -73,6 +73,13 @@ export interface ListObjectVersions extends ListParameters {
 export interface PutObject extends OnObject {
   readonly kind: 'PutObject';
 }
+/** A browser's form: its fields were verified against its policy before this was read from them. */
+export interface PostObject extends OnObject {
+  readonly kind: 'PostObject';
+  /** The status of an answer without a redirect. */
+  readonly success: 200 | 201 | 204;
+  readonly redirect?: string;
+}
 interface Read extends OnVersion {
   readonly range?: RangeSpec;
   /** 1..10,000. */
@@ -154,6 +161,7 @@ export type Operation =
   | ListObjectsV2
   | ListObjectVersions
   | PutObject
+  | PostObject
   | GetObject
   | HeadObject
   | GetObjectAttributes
@@ -175,4 +183,6 @@ export interface OperationRequest {
   readonly path: string;
   readonly query: ReadonlyMap<string, string>;
   readonly headers: Readonly<Record<string, string>>;
+  /** Of a browser's form, verified. */
+  readonly form?: { readonly fields: ReadonlyMap<string, string> };
 }

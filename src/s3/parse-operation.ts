@@ -30,6 +30,8 @@ export function parseOperation(request: OperationRequest, options: OperationOpti
     throw new ServiceError('AccessDenied', { reason: 'system-bucket' });
   }
   const row = selectRow(request, levelOf(place));
+  // A policy allows one upload, whatever else its request could be read as.
+  if (request.form !== undefined && row.name !== 'PostObject') throw new ServiceError('MethodNotAllowed');
   const header = UNSUPPORTED_HEADERS.find((name) => request.headers[name] !== undefined);
   if (header !== undefined) throw new ServiceError('NotImplemented', { message: `${header} is not implemented.` });
   if (row.mode === 'refused') {
@@ -46,6 +48,7 @@ export function parseOperation(request: OperationRequest, options: OperationOpti
         key: place.key ?? '',
         query: request.query,
         headers: request.headers,
+        form: request.form?.fields,
       });
 }
 

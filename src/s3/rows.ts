@@ -87,6 +87,7 @@ const UNDERSTOOD = [
   }),
   row('understood', 'bucket', 'POST', 'DeleteObjects', ['delete'], 's3:DeleteObject'),
   row('understood', 'object', 'PUT', 'PutObject', [], 's3:PutObject'),
+  row('understood', 'bucket', 'POST', 'PostObject', [], 's3:PutObject'),
   row('understood', 'object', 'GET', 'GetObject', [], 's3:GetObject', {
     ...READ_ACTION,
     query: [...READ, ...MINIO_OPTIONS],
@@ -226,7 +227,6 @@ const REFUSED: readonly OperationRow[] = [
   ...refused('it is not built yet', [
     ['object', 'PUT', 'UploadPartCopy', ['partNumber', 'uploadId'], 's3:PutObject', { header: COPY_SOURCE }],
     ['object', 'PUT', 'CopyObject', [], 's3:PutObject', { header: COPY_SOURCE }],
-    ['bucket', 'POST', 'PostObject', [], 's3:PutObject'],
     ['object', 'PUT', 'UpdateObjectEncryption', ['encryption'], 's3:UpdateObjectEncryption', { query: ['versionId'] }],
   ]),
   ...refused('the store would read, answer or restore object bytes, which are sealed', [

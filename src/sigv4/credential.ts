@@ -3,11 +3,11 @@ import { ALGORITHM } from './canonical.ts';
 import type { Scope } from './keys.ts';
 import type { ParsedHead } from './parse.ts';
 
-/** What a request claims about who signed it, when and over what. One form for the header and the presigned URL. */
+/** What a request claims about who signed it, when and over what. One shape for header, presigned URL and form. */
 export interface Credential extends Scope {
-  readonly form: 'header' | 'presigned';
+  readonly form: 'header' | 'presigned' | 'post';
   readonly accessKeyId: string;
-  /** Lower-cased, strictly ascending. */
+  /** Lower-cased, strictly ascending; none of a form, which signs its policy. */
   readonly signedHeaders: readonly string[];
   /** 64 lower-case hex digits. */
   readonly signature: string;
@@ -15,7 +15,7 @@ export interface Credential extends Scope {
   readonly timestamp: string;
   /** The same in milliseconds. */
   readonly time: number;
-  /** Presigned only: seconds of validity. */
+  /** Presigned only: seconds of validity. A form's are its policy's business. */
   readonly expires: number;
 }
 
@@ -130,6 +130,32 @@ function parsePresigned(head: ParsedHead): Credential {
   };
 }
 
+const POST_FIELDS = ['policy', 'x-amz-algorithm', 'x-amz-credential', 'x-amz-date', 'x-amz-signature'] as const;
+
+/** The fields of a form that sign its policy (AWS "Authenticating requests in browser-based uploads using POST"). */
+export function parsePost(fields: ReadonlyMap<string, string>): Credential {
+  if (fields.has('awsaccesskeyid') || fields.has('signature')) {
+    throw new ServiceError('InvalidRequest', { message: UNSUPPORTED, reason: 'signature-v2' });
+  }
+  if (!POST_FIELDS.some((name) => fields.has(name))) throw new ServiceError('AccessDenied', { reason: 'anonymous' });
+  const missing = POST_FIELDS.find((name) => !fields.has(name));
+  if (missing !== undefined) throw malformed('post', `Bucket POST must contain a field named '${missing}'.`);
+  const algorithm = fields.get('x-amz-algorithm') ?? '';
+  if (algorithm !== ALGORITHM) throw unsupportedScheme(algorithm);
+  const timestamp = fields.get('x-amz-date') ?? '';
+  const time = parseIsoBasic(timestamp);
+  if (time === undefined) throw malformed('post', 'X-Amz-Date must be in the ISO8601 form yyyyMMddTHHmmssZ');
+  return {
+    form: 'post',
+    ...parseScope('post', fields.get('x-amz-credential')),
+    signedHeaders: [],
+    signature: parseSignature('post', fields.get('x-amz-signature')),
+    timestamp,
+    time,
+    expires: WEEK,
+  };
+}
+
 const PRESIGNED = [
   'x-amz-algorithm',
   'x-amz-credential',
@@ -198,6 +224,7 @@ function parseSignature(form: Credential['form'], text = ''): string {
 const MALFORMED = {
   header: 'AuthorizationHeaderMalformed',
   presigned: 'AuthorizationQueryParametersError',
+  post: 'InvalidArgument',
 } as const satisfies Record<Credential['form'], ErrorCode>;
 
 /** Each form has its own code at AWS. */

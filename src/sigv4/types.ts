@@ -32,6 +32,21 @@ export interface VerifiedRequest {
   readonly query: ReadonlyMap<string, string>;
   /** Lower-cased headers. `x-amz-*` query parameters of a presigned URL are merged in (a checksum in the query is not). */
   readonly headers: Readonly<Record<string, string>>;
+  /** Of a browser's form, held to its policy. Its fields are in `headers` where they stand for headers. */
+  readonly form?: VerifiedForm;
+}
+
+/** Bytes that a form's file may have; a policy without `content-length-range` leaves both ends open. */
+export interface LengthRange {
+  readonly min: number;
+  readonly max: number;
+}
+
+export interface VerifiedForm {
+  /** Lower-cased names; `key` is final, `bucket` the one that is addressed. */
+  readonly fields: ReadonlyMap<string, string>;
+  /** What the policy allows for the file, which is still to come. */
+  readonly length: LengthRange;
 }
 
 /** Where a chain of chunk signatures begins (AWS "Signature calculations for the Authorization header: chunked upload"). */
@@ -48,15 +63,18 @@ export interface ChunkSeed {
 
 declare const verified: unique symbol;
 
-/** Proof that a request's signature was checked. `verify` is its only maker; every handler demands one. */
+/** Proof that a request's signature was checked. The verifier is its only maker; every handler demands one. */
 export interface Verified<I extends Signer = Signer> {
   readonly [verified]: true;
   readonly identity: I;
   readonly request: VerifiedRequest;
   readonly payload: PayloadMode;
-  /** Plaintext bytes of the body: Content-Length, or `x-amz-decoded-content-length` for chunked modes; 0 without a body. */
+  /**
+   * Plaintext bytes of the body: Content-Length, or `x-amz-decoded-content-length` for chunked modes; 0 without a body,
+   * and for a form, whose length only its end tells.
+   */
   readonly contentLength: number;
-  readonly auth: 'header' | 'presigned';
+  readonly auth: 'header' | 'presigned' | 'post';
   readonly seed: ChunkSeed;
   readonly region: string;
   readonly service: string;

@@ -1,12 +1,13 @@
 import { createSecretKey } from 'node:crypto';
 import { ServiceError } from '../errors.ts';
 import { canonicalPath, canonicalRequest, isSignature, stringToSign } from './canonical.ts';
-import { AUTHENTICATION_PARAMETERS, malformed, parseCredential, type Credential } from './credential.ts';
+import { AUTHENTICATION_PARAMETERS, malformed, parseCredential, parsePost, type Credential } from './credential.ts';
 import { encodeQuery } from './encode.ts';
 import { createSigningKeys, scopeString } from './keys.ts';
 import { isHeaderValue, parseHead, type ParsedHead } from './parse.ts';
 import { isChecksumHeader, parseContentLength, parsePayload, type Payload } from './payload.ts';
-import type { RequestHead, Signer, Verified, VerifiedRequest } from './types.ts';
+import { checkPostPolicy } from './post-policy.ts';
+import type { ChunkSeed, RequestHead, Signer, Verified, VerifiedRequest } from './types.ts';
 
 export interface VerifierOptions<I extends Signer> {
   lookup(accessKeyId: string): I | undefined;
@@ -26,6 +27,15 @@ export interface Verifier<I extends Signer> {
    * modes that leave the body open are refused. Without it the body is still to come, through `payloadReader`.
    */
   verify(head: RequestHead, now: Date, body?: Uint8Array): Verified<I>;
+  /** The same for a browser's form, from the fields before its file: what signs is its policy. */
+  verifyPost(head: RequestHead, form: SignedForm, now: Date): Verified<I>;
+}
+
+export interface SignedForm {
+  /** Lower-cased names; `key` expanded, `bucket` the one that is addressed. */
+  readonly fields: ReadonlyMap<string, string>;
+  /** The headers that the fields stand for; asked for when the fields have verified. */
+  headers(): Readonly<Record<string, string>>;
 }
 
 /** 15 minutes, either way. */
@@ -38,6 +48,17 @@ export function createVerifier<I extends Signer>(options: VerifierOptions<I>): V
   // Stands in for an unknown access key, so that both answers take the same work. What it signs is never accepted.
   const nobody: Signer = { accessKeyId: '', secret: createSecretKey(Buffer.from('AWS4nobody')) };
 
+  /** Who signed `text` with this credential; constant-time, unknown keys included. */
+  function authenticate(credential: Credential, text: string): { readonly identity: I; readonly seed: ChunkSeed } {
+    const identity = options.lookup(credential.accessKeyId);
+    const signingKey = keys.of(identity ?? nobody, credential);
+    const matches = isSignature(credential.signature, signingKey, text);
+    if (identity === undefined) throw new ServiceError('InvalidAccessKeyId');
+    if (!matches) throw new ServiceError('SignatureDoesNotMatch');
+    const { timestamp, signature } = credential;
+    return { identity, seed: { signingKey, timestamp, scope: scopeString(credential), signature } };
+  }
+
   return {
     verify(request, now, body) {
       const head = parseHead(request);
@@ -47,30 +68,44 @@ export function createVerifier<I extends Signer>(options: VerifierOptions<I>): V
       checkTime(credential, now.getTime());
       checkCoverage(head, credential.signedHeaders);
       const payload = parsePayload(head, credential, body);
-
-      const identity = options.lookup(credential.accessKeyId);
-      const signingKey = keys.of(identity ?? nobody, credential);
-      const scope = scopeString(credential);
-      const text = stringToSign(credential.timestamp, scope, canonicalOf(head, credential, payload));
-      const matches = isSignature(credential.signature, signingKey, text);
-      if (identity === undefined) throw new ServiceError('InvalidAccessKeyId');
-      if (!matches) throw new ServiceError('SignatureDoesNotMatch');
-
+      const canonical = canonicalOf(head, credential, payload);
+      const proof = authenticate(credential, stringToSign(credential.timestamp, scopeString(credential), canonical));
       const verified = verifiedRequest(head, credential);
-      const { timestamp, signature, region, service } = credential;
-      // The one place where the brand is put on.
-      return {
-        identity,
-        request: verified,
-        payload: payload.mode,
-        contentLength: body?.byteLength ?? parseContentLength(payload.mode, verified.headers),
-        auth: credential.form,
-        seed: { signingKey, timestamp, scope, signature },
-        region,
-        service,
-      } as Verified<I>;
+      const contentLength = body?.byteLength ?? parseContentLength(payload.mode, verified.headers);
+      return branded(proof, credential, { request: verified, payload: payload.mode, contentLength });
+    },
+
+    verifyPost(request, form, now) {
+      const head = parseHead(request);
+      const { fields } = form;
+      refuseToken(head);
+      if (fields.has('x-amz-security-token')) throw new ServiceError('InvalidToken');
+      // The policy's signature covers nothing of the head.
+      checkCoverage(head, ['host']);
+      if (head.query.size > 0) throw unsigned();
+      const credential = parsePost(fields);
+      checkScope(credential, regions, services);
+      checkTime(credential, now.getTime());
+      const policy = fields.get('policy') ?? '';
+      const proof = authenticate(credential, policy);
+      const length = checkPostPolicy(policy, fields, now);
+      const { method, path, query } = head;
+      const headers = Object.assign(Object.create(null) as Record<string, string>, form.headers(), {
+        host: head.headers.host ?? '',
+      });
+      const verified = { method, path, query, headers, form: { fields, length } };
+      return branded(proof, credential, { request: verified, payload: { kind: 'unsigned' }, contentLength: 0 });
     },
   };
+}
+
+/** The one place where the brand is put on. */
+function branded<I extends Signer>(
+  proof: Pick<Verified<I>, 'identity' | 'seed'>,
+  { form: auth, region, service }: Credential,
+  checked: Pick<Verified<I>, 'request' | 'payload' | 'contentLength'>,
+): Verified<I> {
+  return { ...proof, ...checked, auth, region, service } as Verified<I>;
 }
 
 /** A session token that this service has not issued, and it issues none; it is never forwarded. */

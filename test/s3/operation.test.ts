@@ -12,14 +12,16 @@ interface Request {
   readonly path?: string;
   readonly query?: Readonly<Record<string, string>>;
   readonly headers?: Readonly<Record<string, string>>;
+  readonly form?: { readonly fields: ReadonlyMap<string, string> };
 }
 
-function parse(method: string, { path = '/bucket/key', query = {}, headers = {} }: Request = {}): Operation {
+function parse(method: string, { path = '/bucket/key', query = {}, headers = {}, form }: Request = {}): Operation {
   const request = {
     method,
     path,
     query: new Map(Object.entries(query)),
     headers: { host: 'gateway:9000', ...headers },
+    ...(form === undefined ? {} : { form }),
   };
   return parseOperation(request, OPTIONS);
 }
@@ -36,7 +38,8 @@ function requestOf(row: OperationRow): [string, Request] {
     ...(row.selectorHeader === undefined ? {} : { [row.selectorHeader]: '/other/key' }),
     ...(row.name === 'GetObjectAttributes' ? { 'x-amz-object-attributes': 'ETag' } : {}),
   };
-  return [row.method, { path: PATHS[row.level], query, headers }];
+  const form = row.name === 'PostObject' ? { form: { fields: new Map([['key', 'posted']]) } } : {};
+  return [row.method, { path: PATHS[row.level], query, headers, ...form }];
 }
 
 describe('the operation table', () => {
@@ -63,6 +66,12 @@ describe('the operation table', () => {
     const op = parse(method, { ...request, query: { ...request.query, 'x-id': row.name } });
     expect(op.row).toBe(row);
     expect(JSON.stringify(op)).not.toContain('x-id');
+  });
+
+  it.each(OPERATION_ROWS.filter((row) => row.name !== 'PostObject'))('a form is never $name', (row) => {
+    const [method, request] = requestOf(row);
+    const code = codeOf(() => parse(method, { ...request, form: { fields: new Map([['key', 'posted']]) } }));
+    expect(code).toBe('MethodNotAllowed');
   });
 
   it('names actions that policies know', () => {
