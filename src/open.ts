@@ -117,6 +117,8 @@ async function open({ config, log, metrics }: OpenOptions, keep: Keep): Promise<
       compatibility: COMPATIBILITY[config.compatibility],
       blockedEncryptionTypes: config.blockedEncryptionTypes,
       bareMarkersReadable: profile.bareMarkersReadable,
+      largestCopy: config.store.largestCopy,
+      slowReplyMs: config.data.slowReplySeconds * 1000,
     },
   };
   return { rooms, service: config.kms.source === 'file' ? ruledByFile(keys) : keys, profile, sweep };

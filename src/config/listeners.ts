@@ -38,6 +38,10 @@ export function dataListener(path: Path) {
       75,
       'How long an idle connection stays open; longer than the balancer in front keeps its own.',
     ),
+    slowReplySeconds: seconds(
+      10,
+      'How long a copy or a CompleteMultipartUpload may take to answer with a status of its own. After that it is 200 and white space, then the result or an error in the body.',
+    ),
     idleSeconds: seconds(60, 'How long a connection may stand still within a request. There is no total limit.'),
   });
 }

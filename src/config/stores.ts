@@ -24,6 +24,11 @@ function traits() {
     deleteIfMatch: trait('Honours If-Match on DELETE.'),
     keepsSlashBody: trait('Keeps a body under a key that ends in `/`.'),
     keepsSlashMetadata: trait('Keeps user metadata under a key that ends in `/`.'),
+    copySourceIfMatch: trait('Honours x-amz-copy-source-if-match.'),
+    copyTags: trait('Keeps the tags that x-amz-tagging gives to a copy.'),
+    atomicCopy: trait(
+      'A CopyObject is one step, onto the same key too, and honours If-Match and `If-None-Match: *`. Never found by the probe.',
+    ),
     keepsPathsApart: trait('Takes `a//b`, `/a`, `./a` and `b/../a` for other keys than `a/b` and `a`.'),
   });
 }
@@ -68,6 +73,13 @@ export function store(path: Path) {
       .regex(/^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$/, 'expected a bucket name of [a-z0-9-], 3 to 63 characters')
       .default('s3sse-system')
       .describe("The gateway's own bucket at the store; clients never see it."),
+    largestCopy: z
+      .number()
+      .int()
+      .min(5 * 1024 ** 2)
+      .max(5 * 1024 ** 3)
+      .default(5 * 1024 ** 3)
+      .describe('Bytes of the largest object that the store copies in one request; larger ones are copied in parts.'),
     traits: traits().prefault({}).describe('Pins what the store is known to do; the others are probed.'),
     ...waiting(),
   })
@@ -81,7 +93,7 @@ export function store(path: Path) {
       if (ctx.value.accessKeyId === undefined) issue(ctx.issues, ctx.value, ['accessKeyId'], 'is required');
       checkReference(ctx.issues, ctx.value, 'secretFile', 'secretEnv');
     })
-    .transform(({ embedded, endpoint, systemBucket, traits: pins, ...rest }) => {
+    .transform(({ embedded, endpoint, systemBucket, largestCopy, traits: pins, ...rest }) => {
       const idleMs = rest.idleSeconds * 1000;
       const timeouts = {
         connectMs: rest.connectSeconds * 1000,
@@ -89,7 +101,7 @@ export function store(path: Path) {
         headersMs: idleMs,
         slowHeadersMs: rest.longSeconds * 1000,
       };
-      const common = { systemBucket, traits: pins, timeouts };
+      const common = { systemBucket, largestCopy, traits: pins, timeouts };
       if (embedded !== undefined) return { kind: 'embedded' as const, ...embedded, ...common };
       return {
         kind: 's3' as const,

@@ -1,7 +1,8 @@
 import { ServiceError } from '../errors.ts';
 import { evaluate } from '../iam/policy.ts';
 import type { AccessRequest } from '../iam/types.ts';
-import { actionsOf, deleteActions } from '../s3/access.ts';
+import { actionsOf, deleteActions, sourceActions } from '../s3/access.ts';
+import type { CopySource } from '../s3/names.ts';
 import type { Operation } from '../s3/operation.ts';
 import type { EncryptionContext } from '../sse/context.ts';
 import type { Exchange } from './exchange.ts';
@@ -14,15 +15,39 @@ const SSE = 'x-amz-server-side-encryption';
  */
 export function authorize(x: Exchange): void {
   if (x.op.kind === 'DeleteObjects') return;
-  if ('key' in x.op && mayMeanAnother(x, x.op.key)) {
-    throw new ServiceError('NotImplemented', {
-      message: 'The store behind takes this key for another one: it has an empty, "." or ".." segment.',
-      reason: 'key-trait',
-    });
-  }
+  if ('key' in x.op) refuseOtherSpelling(x, x.op.key);
   const resource = resourceOf(x.op);
   const conditions = conditionsOf(x);
   for (const action of actionsOf(x.op, x.caller.request.headers)) demand(x, action, resource, conditions);
+  if ('source' in x.op) authorizeSource(x, x.op.source);
+}
+
+/** Who may write may not therefore read: the source of a copy is a right of its own, on the source's name. */
+function authorizeSource(x: Exchange, source: CopySource): void {
+  refuseOtherSpelling(x, source.key);
+  demand(x, sourceActions(source.versionId).read, arnOf(source), sourceConditions(x, source));
+}
+
+/** Tags that a copy takes along: read at the source, written at the target. Asked where there are any. */
+export function authorizeTagCopy(x: Exchange, source: CopySource): void {
+  demand(x, sourceActions(source.versionId).tags, arnOf(source), sourceConditions(x, source));
+  demand(x, 's3:PutObjectTagging', resourceOf(x.op), conditionsOf(x));
+}
+
+function sourceConditions(x: Exchange, { versionId }: CopySource): Record<string, string> {
+  return { ...conditionsOf(x), ...(versionId === undefined ? {} : { 's3:versionid': versionId }) };
+}
+
+function arnOf({ bucket, key }: CopySource): string {
+  return `arn:aws:s3:::${bucket}/${key}`;
+}
+
+function refuseOtherSpelling(x: Exchange, key: string | undefined): void {
+  if (key === undefined || !mayMeanAnother(x, key)) return;
+  throw new ServiceError('NotImplemented', {
+    message: 'The store behind takes this key for another one: it has an empty, "." or ".." segment.',
+    reason: 'key-trait',
+  });
 }
 
 /** One object of a DeleteObjects body. */
@@ -112,6 +137,8 @@ function conditionValues(x: Exchange): Record<string, string> {
   copy('s3:max-keys', query.get('max-keys'));
   copy('s3:versionid', query.get('versionId'));
   copy('s3:x-amz-acl', headers['x-amz-acl']);
+  copy('s3:x-amz-copy-source', headers['x-amz-copy-source']);
+  copy('s3:x-amz-metadata-directive', headers['x-amz-metadata-directive']);
   copy('s3:x-amz-storage-class', headers['x-amz-storage-class']);
   return out;
 }

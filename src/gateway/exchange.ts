@@ -44,6 +44,10 @@ export interface GatewaySettings {
   readonly blockedEncryptionTypes: readonly 'SSE-C'[];
   /** The operator has pinned that the store loses the metadata of `dir/` markers: bare ones may be read. */
   readonly bareMarkersReadable: boolean;
+  /** Bytes at the store above which it copies in parts: its limit for a CopyObject, and for a PUT. */
+  readonly largestCopy: number;
+  /** How long a long operation may still answer with a status of its own. */
+  readonly slowReplyMs: number;
 }
 
 /** One request on its way: verified, parsed, authorised. Handlers get nothing less. */

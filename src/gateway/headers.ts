@@ -15,13 +15,15 @@ export function forwardedRequest(x: BucketExchange): Record<string, string> {
   return requestHeadersFor(x.op.row, x.caller.request.headers, ENVELOPE_HEADER);
 }
 
-/** What the store keeps beside a body of `length` bytes. An empty Content-Type counts as none. */
+/** What the store keeps beside a body of `length` bytes. */
 export function objectHeaders(x: BucketExchange, key: string, length: number): Record<string, string> {
-  const headers = forwardedRequest(x);
-  const marker = key.endsWith('/') && length === 0;
-  const fallback = marker ? MARKER_CONTENT_TYPE : DEFAULT_CONTENT_TYPE;
-  if ((headers['content-type'] ?? '') === '') headers['content-type'] = fallback;
-  return headers;
+  return withContentType(forwardedRequest(x), key, length);
+}
+
+/** An empty Content-Type counts as none. */
+export function withContentType(headers: Record<string, string>, key: string, length: number): Record<string, string> {
+  const fallback = key.endsWith('/') && length === 0 ? MARKER_CONTENT_TYPE : DEFAULT_CONTENT_TYPE;
+  return (headers['content-type'] ?? '') === '' ? { ...headers, 'content-type': fallback } : headers;
 }
 
 /** The store's headers that go to the client. */

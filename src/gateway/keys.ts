@@ -36,11 +36,19 @@ export function placeOf(x: BucketExchange, key: string): ObjectPlace {
   };
 }
 
-/** Takes a key for a write: policy, then the audit record of intent, then the key service. In this order. */
-export async function sealingKeys(x: BucketExchange, sse: EffectiveSse, place: ObjectPlace): Promise<SealingKeys> {
+/**
+ * Takes a key for a write: policy, then the audit record of intent, then the key service. In this order. `object` is
+ * the one whose key is to be wrapped for another place or under another key, instead of a fresh one.
+ */
+export async function sealingKeys(
+  x: BucketExchange,
+  sse: EffectiveSse,
+  place: ObjectPlace,
+  object?: Pick<SealingKeys, 'objectId' | 'objectKey'>,
+): Promise<SealingKeys> {
   const { entropy, keys } = x.rooms;
-  const objectId = newObjectId(entropy);
-  const fresh = { objectId, objectKey: newObjectKey(entropy), epoch: keys.epoch() };
+  const { objectId, objectKey } = object ?? { objectId: newObjectId(entropy), objectKey: newObjectKey(entropy) };
+  const fresh = { objectId, objectKey, epoch: keys.epoch() };
   x.entry.add({ mode: sse.mode });
   if (sse.mode === 'SSE-C') {
     x.entry.intend();

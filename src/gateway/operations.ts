@@ -14,6 +14,8 @@ import {
   refuseMappedTarget,
 } from './buckets.ts';
 import { completeMultipartUpload } from './complete-upload.ts';
+import { copyObject } from './copy.ts';
+import { uploadPartCopy } from './copy-part.ts';
 import { createMultipartUpload } from './create-upload.ts';
 import { deleteObject, deleteObjects } from './delete.ts';
 import { deleteBucketEncryption, getBucketEncryption, putBucketEncryption } from './encryption.ts';
@@ -25,6 +27,7 @@ import { list } from './list.ts';
 import { abortMultipartUpload, listMultipartUploads, listParts } from './list-uploads.ts';
 import { postObject } from './post.ts';
 import { putObject } from './put.ts';
+import { updateObjectEncryption } from './update-encryption.ts';
 import { uploadPart } from './upload-part.ts';
 
 type Of<K extends Operation['kind']> = Extract<Operation, { kind: K }>;
@@ -54,9 +57,12 @@ const bound: { readonly [K in Exclude<Operation['kind'], Unbound>]: (x: BucketEx
   GetObject: getObject,
   HeadObject: headObject,
   GetObjectAttributes: getObjectAttributes,
+  CopyObject: (x) => copyObject(x, () => bucketOf(x, x.op.source.bucket)),
+  UpdateObjectEncryption: updateObjectEncryption,
   DeleteObject: deleteObject,
   CreateMultipartUpload: createMultipartUpload,
   UploadPart: uploadPart,
+  UploadPartCopy: (x) => uploadPartCopy(x, () => bucketOf(x, x.op.source.bucket)),
   CompleteMultipartUpload: completeMultipartUpload,
   AbortMultipartUpload: abortMultipartUpload,
   ListParts: listParts,

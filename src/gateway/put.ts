@@ -1,20 +1,16 @@
 import { ServiceError } from '../errors.ts';
 import { checksumPlan } from '../s3/checksum.ts';
 import type { PostObject, PutObject } from '../s3/operation.ts';
-import { sealEnvelope } from '../sse/envelope.ts';
 import { toClientEtag } from '../sse/etag.ts';
-import { ENVELOPE_HEADER, type Checksum } from '../sse/format.ts';
-import { metadataDigest } from '../sse/metadata.ts';
-import { ObjectSealer } from '../sse/object.ts';
-import { buildRecovery } from '../sse/recovery.ts';
-import type { StoreHeaders } from '../store/port.ts';
+import { ENVELOPE_HEADER } from '../sse/format.ts';
 import { credentials } from './calls.ts';
 import { checksumHeaders } from './checksum.ts';
 import { writeConditions } from './conditions.ts';
 import type { BucketExchange, Reply } from './exchange.ts';
 import { objectHeaders, refuseSlash } from './headers.ts';
-import { assertCommittable, endOfStreams, placeOf, sealingKeys, type SealingKeys } from './keys.ts';
+import { assertCommittable, endOfStreams, placeOf, sealingKeys } from './keys.ts';
 import { sealBody } from './seal-body.ts';
+import { objectEnvelope, objectSealer } from './seal-object.ts';
 import { sseAnswer, writeSse } from './sse.ts';
 import { assertDone } from './store-errors.ts';
 import { storePlace } from './target.ts';
@@ -23,15 +19,6 @@ import { storePlace } from './target.ts';
 export const MAX_PUT = 5 * 1024 ** 3 - 8 * 1024 ** 2;
 
 type Putting = BucketExchange<PutObject | PostObject>;
-
-interface PutJob {
-  readonly x: Putting;
-  readonly keys: SealingKeys;
-  /** What the store keeps beside the body, and what the metadata digest covers. */
-  readonly headers: StoreHeaders;
-  /** T, plaintext bytes. */
-  readonly length: number;
-}
 
 /** PutObject: nothing reaches the store's commit before everything about the payload has been verified. */
 export function putObject(x: BucketExchange<PutObject>): Promise<Reply> {
@@ -49,8 +36,8 @@ export async function putSealed(x: Putting, length: number, collected?: Buffer):
   const conditions = writeConditions(caller.request.headers, rooms.store.traits);
   const ended = endOfStreams(x, sse.mode);
   const keys = await sealingKeys(x, sse, placeOf(x, op.key));
-  const job = { x, keys, headers, length };
-  const sealer = sealerOf(job);
+  const object = { x, key: op.key, keys, length };
+  const sealer = objectSealer(object);
   const { response, checksum } = await sealBody({
     x,
     plan,
@@ -58,7 +45,11 @@ export async function putSealed(x: Putting, length: number, collected?: Buffer):
     length,
     collected,
     request: { ...storePlace(x.bucket, op.key), ...credentials(x) },
-    headers: (known) => ({ ...headers, ...conditions, ...envelopeHeader(job, sealer, known) }),
+    headers: (known) => ({
+      ...headers,
+      ...conditions,
+      [ENVELOPE_HEADER]: objectEnvelope(object, sealer, headers, known),
+    }),
     assertCommittable: () => assertCommittable(x, keys),
     ended,
   });
@@ -74,29 +65,4 @@ export async function putSealed(x: Putting, length: number, collected?: Buffer):
       ...sseAnswer(x, keys, 'write', sse.mode === 'SSE-C' ? sse : undefined),
     },
   };
-}
-
-function sealerOf({ x, keys, length }: PutJob): ObjectSealer {
-  const { entropy, envelopeKeys } = x.rooms;
-  const place = placeOf(x, x.op.key);
-  const { mode, objectKey, objectId, kek } = keys;
-  const recovery = mode === 'SSE-C' ? undefined : buildRecovery({ ...keys, mode, place }, kek, objectKey, entropy);
-  return new ObjectSealer({ objectKey, objectId, length, entropy, envelopeKey: envelopeKeys.current(), recovery });
-}
-
-function envelopeHeader(job: PutJob, sealer: ObjectSealer, checksum: Checksum | undefined): StoreHeaders {
-  const { x, keys, length } = job;
-  const { entropy, envelopeKeys } = x.rooms;
-  const value = sealEnvelope({
-    ...keys,
-    type: 'single',
-    length,
-    metadataDigest: metadataDigest(job.headers),
-    pin: { floeIv: sealer.floeIv, headerTag: sealer.headerTag },
-    place: placeOf(x, x.op.key),
-    keys: envelopeKeys,
-    checksum,
-    entropy,
-  });
-  return { [ENVELOPE_HEADER]: value };
 }

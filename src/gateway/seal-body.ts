@@ -2,8 +2,8 @@ import { ServiceError } from '../errors.ts';
 import type { ChecksumPlan } from '../s3/checksum.ts';
 import { payloadReader } from '../sigv4/chunked.ts';
 import type { Checksum } from '../sse/format.ts';
-import type { StoreHeaders, StoreRequest, StoreResponse, StoreUpload } from '../store/port.ts';
-import { collectBody, pumpBody } from './body.ts';
+import type { StoreClient, StoreHeaders, StoreRequest, StoreResponse, StoreUpload } from '../store/port.ts';
+import { collectBody, pumpBody, type PayloadSink } from './body.ts';
 import { asChecksum } from './checksum.ts';
 import type { BucketExchange } from './exchange.ts';
 import { storeError } from './store-errors.ts';
@@ -71,22 +71,37 @@ async function sealCollected(
   return { response, checksum };
 }
 
-/** Sealed while it passes. A failure anywhere destroys the connection to the store before its end. */
-async function sealStreamed(job: SealJob): Promise<SealedBody> {
-  const { x, plan, sealer } = job;
-  const { store } = x.rooms;
+/** Sealed while it passes. */
+function sealStreamed(job: SealJob): Promise<SealedBody> {
+  const { x, plan, sealer, assertCommittable } = job;
   const headers = job.headers(asChecksum(plan.declared));
-  const upload = store.upload({ ...job.request, headers, signal: x.signal }, sealer.sealedLength);
-  const write = (payload: Buffer): boolean => {
-    plan.update(payload);
-    return sendAll(upload, sealer.update(payload));
+  const feed: Feed = async (sink) => {
+    const write = (payload: Buffer): boolean => {
+      plan.update(payload);
+      return sink.write(payload);
+    };
+    x.body.accept();
+    const counted = { write, drained: () => sink.drained(), keepsNothing: true };
+    return asChecksum(plan.verify(await pumpBody(x.body.req, payloadReader(x.caller), counted, job.ended)));
   };
-  x.body.accept();
+  const request = { ...job.request, headers, signal: x.signal };
+  return sealPassing(x.rooms.store, { request, sealer, feed, assertCommittable });
+}
+
+/** Gives plaintext to the sink, and resolves when all of it has verified, with the checksum that is to be kept. */
+export type Feed = (sink: PayloadSink) => Promise<Checksum | undefined>;
+
+export interface Passing extends Pick<SealJob, 'sealer' | 'assertCommittable'> {
+  readonly request: Omit<StoreRequest, 'method' | 'body'>;
+  readonly feed: Feed;
+}
+
+/** Seals what `feed` gives while it passes. A failure anywhere destroys the connection to the store before its end. */
+export async function sealPassing(store: StoreClient, { request, sealer, feed, ...job }: Passing): Promise<SealedBody> {
+  const upload = store.upload(request, sealer.sealedLength);
   try {
-    const sink = { write, drained: () => upload.drained(), keepsNothing: true };
-    const body = pumpBody(x.body.req, payloadReader(x.caller), sink, job.ended);
-    const trailers = await beforeAnswer(upload, body);
-    const checksum = asChecksum(plan.verify(trailers));
+    const write = (payload: Buffer): boolean => sendAll(upload, sealer.update(payload));
+    const checksum = await beforeAnswer(upload, feed({ write, drained: () => upload.drained() }));
     job.assertCommittable();
     sendAll(upload, sealer.finish(checksum));
     upload.end();

@@ -5,19 +5,19 @@ import type { Exchange, Reply } from './exchange.ts';
 import { writeHead } from './respond.ts';
 import { XML } from './xml-body.ts';
 
-/** Until here an error is a status of its own: botocore retries every error inside a 200 as a 500. */
-const STATUS_MS = 10_000;
 /** boto3 gives up after 60 s without a byte. */
 const SPACE_MS = 5_000;
 const DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n';
 
 /**
- * The answer of a long operation: as it is when it comes in time, else 200 at once, white space while it lasts, and the
- * result or an Error in the body (AWS, CompleteMultipartUpload).
+ * The answer of a long operation: as it is when it comes in time, for botocore retries every error inside a 200 as a
+ * 500; else 200, white space while it lasts, and the result or an Error in the body (AWS, CompleteMultipartUpload).
  */
 export async function keepAlive(work: Promise<Reply>, x: Exchange): Promise<Reply> {
   let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<undefined>((resolve) => (timer = setTimeout(() => resolve(undefined), STATUS_MS)));
+  const late = new Promise<undefined>(
+    (resolve) => (timer = setTimeout(() => resolve(undefined), x.rooms.settings.slowReplyMs)),
+  );
   try {
     const reply = await Promise.race([work, late]);
     if (reply !== undefined) return reply;

@@ -4,6 +4,7 @@ import type { EncryptionContext } from '../sse/context.ts';
 import type { SseMode } from '../sse/format.ts';
 import {
   applyDefault,
+  parseCopySourceSse,
   parsePartSse,
   parseReadSse,
   parseWriteSse,
@@ -36,6 +37,11 @@ export function writeSse(x: BucketExchange): EffectiveSse {
 /** What a read brings: a customer key or nothing. */
 export function readSse(x: BucketExchange): SseReadRequest {
   return parseReadSse(x.caller.request.headers, transport(x));
+}
+
+/** What a copy brings for its source: a customer key or nothing. */
+export function sourceSse(x: BucketExchange): SseReadRequest {
+  return parseCopySourceSse(x.caller.request.headers, transport(x));
 }
 
 /** What a part brings: the customer key of its upload, or nothing. */

@@ -14,6 +14,7 @@ import type { BucketExchange } from './exchange.ts';
 import { placeOf } from './keys.ts';
 import type { Chosen } from './parts-chosen.ts';
 import { assertDone, storeError } from './store-errors.ts';
+import { pumpInto } from './stream.ts';
 import { storePlace } from './target.ts';
 import { TAIL_PART } from './upload-part.ts';
 import type { Upload } from './uploads.ts';
@@ -88,21 +89,12 @@ async function sendAside(
 /** Nothing of it can be opened here; but it begins as the record says, or it is not the attempt that was acknowledged. */
 async function pass(source: StoreResponse, target: StoreUpload, aside: NonNullable<Chosen['aside']>): Promise<void> {
   const head = new Field(PART_PREFIX_LENGTH + FLOE.headerLength);
-  let failed: Error | undefined;
-  await source.pump({
-    write(chunk) {
-      if (failed !== undefined) throw failed;
-      if (!head.full) head.fill(chunk, 0);
-      // The store's buffer may be part of a larger one: what is given away is our own.
-      if (target.write(Buffer.from(chunk))) return true;
-      const wrong = (err: unknown): void => {
-        failed = err instanceof Error ? err : new ServiceError('InternalError', { cause: err });
-        source.resume();
-      };
-      target.drained().then(() => source.resume(), wrong);
-      return false;
-    },
-  });
+  const write = (chunk: Buffer): boolean => {
+    if (!head.full) head.fill(chunk, 0);
+    // The store's buffer may be part of a larger one: what is given away is our own.
+    return target.write(Buffer.from(chunk));
+  };
+  await pumpInto(source, { write, drained: () => target.drained() });
   const prefix = head.bytes.subarray(0, PART_PREFIX_LENGTH);
   const { iv, headerTag } = readHeader(head.bytes.subarray(PART_PREFIX_LENGTH));
   const right =

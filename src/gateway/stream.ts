@@ -2,6 +2,7 @@ import type { ServerResponse } from 'node:http';
 import { release, releaseSoon } from '../bytes.ts';
 import { asServiceError, ServiceError } from '../errors.ts';
 import type { BodySink, StoreResponse } from '../store/port.ts';
+import type { PayloadSink } from './body.ts';
 
 /** Turns the store's bytes into the client's: verified ones only. */
 export interface Opening {
@@ -38,8 +39,12 @@ export async function sendOpened(
   length: number,
   ended?: AbortSignal,
 ): Promise<void> {
-  const pumping = (): Promise<void> => pumpOpened(res, head, response, opening, length, ended);
-  if (ended === undefined) return pumping();
+  return unlessEnded(ended, () => pumpOpened(res, head, response, opening, length, ended));
+}
+
+/** `work`, or the reason of `ended` as soon as it aborts: whatever `work` waits for is waited for no longer. */
+export async function unlessEnded(ended: AbortSignal | undefined, work: () => Promise<void>): Promise<void> {
+  if (ended === undefined) return work();
   ended.throwIfAborted();
   let leave: (() => void) | undefined;
   const cut = new Promise<never>((_resolve, reject) => {
@@ -47,10 +52,28 @@ export async function sendOpened(
     ended.addEventListener('abort', leave, { once: true });
   });
   try {
-    await Promise.race([pumping(), cut]);
+    await Promise.race([work(), cut]);
   } finally {
     if (leave !== undefined) ended.removeEventListener('abort', leave);
   }
+}
+
+/** Pumps one body into another, at the speed of the slower one. */
+export async function pumpInto(response: StoreResponse, target: PayloadSink): Promise<void> {
+  let failed: Error | undefined;
+  await response.pump({
+    write(chunk) {
+      if (failed !== undefined) throw failed;
+      if (target.write(chunk)) return true;
+      const wrong = (err: unknown): void => {
+        failed = asServiceError(err);
+        response.resume();
+      };
+      target.drained().then(() => response.resume(), wrong);
+      return false;
+    },
+  });
+  if (failed !== undefined) throw failed;
 }
 
 async function pumpOpened(

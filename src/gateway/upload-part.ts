@@ -10,7 +10,7 @@ import { credentials } from './calls.ts';
 import type { BucketExchange, Reply } from './exchange.ts';
 import { assertCommittable, endOfStreams, openPartKey, placeOf } from './keys.ts';
 import { MAX_PUT } from './put.ts';
-import { sealBody, type SealJob } from './seal-body.ts';
+import { sealBody, type SealedBody, type SealJob } from './seal-body.ts';
 import { partSse, sseAnswer } from './sse.ts';
 import { assertDone } from './store-errors.ts';
 import { storePlace } from './target.ts';
@@ -42,7 +42,8 @@ export async function uploadPart(x: BucketExchange<UploadPart>): Promise<Reply> 
   return { status: 200, headers };
 }
 
-export interface PartJob extends Pick<SealJob, 'plan' | 'length' | 'collected' | 'ended'> {
+/** Where an attempt goes, and under what. */
+export interface Part extends Pick<SealJob, 'length'> {
   readonly x: BucketExchange;
   readonly key: string;
   readonly uploadId: string;
@@ -52,45 +53,59 @@ export interface PartJob extends Pick<SealJob, 'plan' | 'length' | 'collected' |
   readonly begun: Parameters<typeof assertCommittable>[1];
 }
 
+export interface PartJob extends Part, Pick<SealJob, 'plan' | 'collected' | 'ended'> {}
+
+/** One attempt: fresh randomness, and where its bytes go. */
+export interface PartAttempt extends Pick<SealJob, 'request' | 'assertCommittable'> {
+  readonly sealer: PartSealer;
+  readonly asideId: Buffer | undefined;
+}
+
+export interface Acknowledged {
+  readonly etag: string;
+  readonly time: Date;
+  readonly checksum: Checksum | undefined;
+}
+
 /** Seals one attempt, and writes its record: from then on its ETag names it. */
-export async function sealPart(
-  job: PartJob,
-): Promise<{ readonly etag: string; readonly checksum?: Checksum | undefined }> {
-  const { x, upload, objectKey, partNumber, length } = job;
-  const { uploads, entropy, clock } = x.rooms;
+export async function sealPart(job: PartJob): Promise<Acknowledged> {
+  const attempt = attemptOf(job);
+  return acknowledge(job, attempt, await sealBody({ ...job, ...attempt, headers: () => ({}) }));
+}
+
+export function attemptOf(part: Part): PartAttempt {
+  const { x, upload, objectKey, partNumber, length } = part;
+  const { uploads, entropy } = x.rooms;
   const asideId = liesAside(partNumber, length) ? entropy(ASIDE_ID_LENGTH) : undefined;
   const { objectId } = upload.envelope;
-  const sealer = new PartSealer({ objectKey, objectId, partNumber, length, entropy });
-  const { response, checksum } = await sealBody({
-    ...job,
-    sealer,
-    request: asideId === undefined ? storePart(job) : uploads.asidePlace(upload, asideId),
-    headers: () => ({}),
-    assertCommittable: () => assertCommittable(x, job.begun),
-  });
+  return {
+    asideId,
+    sealer: new PartSealer({ objectKey, objectId, partNumber, length, entropy }),
+    request: asideId === undefined ? storePart(part) : uploads.asidePlace(upload, asideId),
+    assertCommittable: () => assertCommittable(x, part.begun),
+  };
+}
+
+export async function acknowledge(part: Part, attempt: PartAttempt, sealed: SealedBody): Promise<Acknowledged> {
+  const { x, upload, partNumber, length } = part;
+  const { asideId, sealer } = attempt;
+  const { response, checksum } = sealed;
   await assertDone(response, 'NoSuchUpload');
   const storeEtag = unquote(response.headers.etag ?? '');
   // Without it no Complete could name the part.
   if (storeEtag === '' && asideId === undefined) throw new ServiceError('ServiceUnavailable', { reason: 'store-etag' });
-  const etag = await uploads.addPart(upload, {
-    partNumber,
-    length,
-    time: clock().getTime(),
-    floeIv: sealer.floeIv,
-    headerTag: sealer.headerTag,
-    checksum,
-    asideId,
-    storeEtag,
-  });
-  return { etag, checksum };
+  const time = x.rooms.clock();
+  const { floeIv, headerTag } = sealer;
+  const record = { partNumber, length, time: time.getTime(), floeIv, headerTag, checksum, asideId, storeEtag };
+  return { etag: await x.rooms.uploads.addPart(upload, record), time, checksum };
 }
 
 /** A short part can only be the last one, and would no longer be the store's last with a manifest behind it. */
-function liesAside(partNumber: number, length: number): boolean {
+export function liesAside(partNumber: number, length: number): boolean {
   return length < MIN_PART || partNumber === TAIL_PART;
 }
 
-function storePart({ x, key, partNumber, uploadId }: PartJob): SealJob['request'] {
+function storePart({ x, key, partNumber, uploadId }: Part): SealJob['request'] {
   const query = [
     ['partNumber', String(partNumber)],
     ['uploadId', uploadId],

@@ -19,7 +19,7 @@ const grants = (headers: Headers): boolean =>
 const isTrue = (name: string) => (headers: Headers) => headers[name]?.toLowerCase() === 'true';
 
 /** What an upload will be is said when it is created. */
-const WRITES = ['PutObject', 'PostObject', 'CreateMultipartUpload'];
+const WRITES = ['PutObject', 'PostObject', 'CopyObject', 'CreateMultipartUpload'];
 
 const HEADER_RIGHTS: readonly HeaderRight[] = [
   { operations: WRITES, asked: named('x-amz-tagging'), action: 's3:PutObjectTagging' },
@@ -60,6 +60,13 @@ export function actionsOf(op: Operation, headers: Headers): readonly [string, ..
   // Attributes are the object's too (GetObjectAttributes, "Permissions").
   const read = op.kind === 'GetObjectAttributes' ? [versioned ? 's3:GetObjectVersion' : 's3:GetObject'] : [];
   return [own, ...read, ...headerActions(row.name, headers)];
+}
+
+/** The right on the source of a copy, and the ones that its tags ask for where they are copied too. */
+export function sourceActions(versionId: string | undefined): { readonly read: string; readonly tags: string } {
+  return versionId === undefined
+    ? { read: 's3:GetObject', tags: 's3:GetObjectTagging' }
+    : { read: 's3:GetObjectVersion', tags: 's3:GetObjectVersionTagging' };
 }
 
 /** The actions for one object of a DeleteObjects body. */

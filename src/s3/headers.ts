@@ -49,6 +49,7 @@ const WRITE = [
 const REQUEST: Readonly<Record<string, readonly string[]>> = {
   PutObject: WRITE,
   PostObject: WRITE,
+  CopyObject: WRITE,
   CreateMultipartUpload: WRITE,
   CreateBucket: [...GRANTS, 'x-amz-bucket-object-lock-enabled', 'x-amz-object-ownership'],
   DeleteObject: REMOVAL,
@@ -63,7 +64,7 @@ const REQUEST: Readonly<Record<string, readonly string[]>> = {
   PutBucketLifecycleConfiguration: ['content-type', 'x-amz-transition-default-minimum-object-size'],
 };
 const FORWARD_REQUEST = ['content-type'] as const;
-const KEEPS_METADATA: ReadonlySet<string> = new Set(['PutObject', 'PostObject', 'CreateMultipartUpload']);
+const KEEPS_METADATA: ReadonlySet<string> = new Set(['PutObject', 'PostObject', 'CopyObject', 'CreateMultipartUpload']);
 
 const VERSION = ['x-amz-version-id', 'x-amz-delete-marker', 'x-amz-request-charged'] as const;
 const READ_RESPONSE = [
@@ -145,7 +146,7 @@ function isUserMetadata(name: string, envelopeHeader: string): boolean {
 }
 
 /** Names and values as AWS counts them: without the prefix, in bytes (Node's header strings hold one byte a character). */
-function assertMetadataSize(headers: Headers, envelopeHeader: string): void {
+export function assertMetadataSize(headers: Headers, envelopeHeader: string): void {
   let size = 0;
   for (const [name, value] of Object.entries(headers)) {
     if (name.startsWith(USER_METADATA)) size += name.length - USER_METADATA.length + value.length;

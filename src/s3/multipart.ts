@@ -90,7 +90,7 @@ export function formatCompleteUpload(result: {
   ]);
 }
 
-function told(checksum: ToldChecksum | undefined): readonly string[] {
+export function told(checksum: ToldChecksum | undefined): readonly string[] {
   if (checksum === undefined) return [];
   return [element(CHECKSUMS[checksum.algorithm], checksum.text), element('ChecksumType', checksum.type)];
 }

@@ -94,9 +94,11 @@ export interface CopySource {
   readonly versionId?: string;
 }
 
+const VERSION_ID = /^[\x21-\x7e]{1,1024}$/;
+
 /**
- * `x-amz-copy-source`: `[/]bucket/key[?versionId=id]`, percent-encoded (CopyObject, UploadPartCopy). Access point ARNs
- * are refused: they are names of buckets that the gateway cannot resolve.
+ * `x-amz-copy-source`: `[/]bucket/key[?versionId=id]`, percent-encoded once (CopyObject, UploadPartCopy). Access point
+ * ARNs are refused: they are names of buckets that the gateway cannot resolve.
  */
 export function parseCopySource(header: string): CopySource {
   const invalid = (cause?: unknown) =>
@@ -110,12 +112,22 @@ export function parseCopySource(header: string): CopySource {
   if (query !== undefined && versionId === undefined) throw invalid();
   try {
     const decoded = decodeURIComponent(path);
+    if (/^arn:/i.test(decoded)) {
+      throw new ServiceError('InvalidArgument', {
+        message: 'The copy source may not be an ARN: name the bucket and the key.',
+        reason: 'copy-source-arn',
+      });
+    }
     const slash = decoded.indexOf('/');
     if (slash < 1) throw invalid();
     const source = { bucket: decoded.slice(0, slash), key: decoded.slice(slash + 1) };
     assertBucketName(source.bucket);
     assertKey(source.key);
-    return versionId === undefined ? source : { ...source, versionId: decodeURIComponent(versionId) };
+    if (versionId === undefined) return source;
+    const version = decodeURIComponent(versionId);
+    // Opaque to us, and copied into requests: what no store issues is refused.
+    if (!VERSION_ID.test(version)) throw invalid();
+    return { ...source, versionId: version };
   } catch (cause) {
     if (cause instanceof ServiceError && cause.code !== 'InvalidURI') throw cause;
     throw invalid(cause);

@@ -1,5 +1,7 @@
 import { ServiceError } from '../errors.ts';
-import { assertKey, assertNewBucketName } from './names.ts';
+import { namedAlgorithm } from './checksum.ts';
+import { parseCopyRange } from './copy.ts';
+import { assertKey, assertNewBucketName, parseCopySource } from './names.ts';
 import { parseAttributes } from './object-attributes.ts';
 import type { GetObject, ListParameters, Understood } from './operation.ts';
 import { formAnswer } from './post-object.ts';
@@ -82,6 +84,26 @@ const PARSERS: { readonly [K in Understood['kind']]: (args: Arguments) => Extrac
     assertKey(key);
     return { kind: 'PostObject', row, bucket, key, ...formAnswer(form) };
   },
+  CopyObject: ({ row, bucket, key, headers }) => {
+    const algorithm = headers['x-amz-checksum-algorithm'];
+    return {
+      kind: 'CopyObject',
+      row,
+      bucket,
+      key,
+      source: parseCopySource(headers['x-amz-copy-source'] ?? ''),
+      replaceMetadata: replaces(headers, 'x-amz-metadata-directive'),
+      replaceTags: replaces(headers, 'x-amz-tagging-directive'),
+      ...optional('checksum', algorithm === undefined ? undefined : namedAlgorithm(algorithm)),
+    };
+  },
+  UpdateObjectEncryption: ({ row, bucket, key, query }) => ({
+    kind: 'UpdateObjectEncryption',
+    row,
+    bucket,
+    key,
+    ...parseVersion(query),
+  }),
   GetObject: (args) => ({ kind: 'GetObject', ...read(args) }),
   HeadObject: (args) => ({ kind: 'HeadObject', ...read(args) }),
   GetObjectAttributes: ({ row, bucket, key, query, headers }) => ({
@@ -98,11 +120,14 @@ const PARSERS: { readonly [K in Understood['kind']]: (args: Arguments) => Extrac
   DeleteObject: ({ row, bucket, key, query }) => ({ kind: 'DeleteObject', row, bucket, key, ...parseVersion(query) }),
   DeleteObjects: ({ row, bucket }) => ({ kind: 'DeleteObjects', row, bucket }),
   CreateMultipartUpload: ({ row, bucket, key }) => ({ kind: 'CreateMultipartUpload', row, bucket, key }),
-  UploadPart: (args) => {
-    const partNumber = integer(args.query, 'partNumber', 1, 10_000);
-    if (partNumber === undefined) throw invalid('partNumber', 'Part number must be an integer between 1 and 10000');
-    return { kind: 'UploadPart', ...upload(args), partNumber };
-  },
+  UploadPart: (args) => ({ kind: 'UploadPart', ...upload(args), partNumber: partNumberOf(args) }),
+  UploadPartCopy: (args) => ({
+    kind: 'UploadPartCopy',
+    ...upload(args),
+    partNumber: partNumberOf(args),
+    source: parseCopySource(args.headers['x-amz-copy-source'] ?? ''),
+    ...optional('range', parseCopyRange(args.headers['x-amz-copy-source-range'])),
+  }),
   CompleteMultipartUpload: (args) => ({ kind: 'CompleteMultipartUpload', ...upload(args) }),
   AbortMultipartUpload: (args) => ({ kind: 'AbortMultipartUpload', ...upload(args) }),
   ListParts: (args) => ({
@@ -135,6 +160,19 @@ function upload({ row, bucket, key, query }: Arguments): {
   const uploadId = query.get('uploadId') ?? '';
   if (!/^[\x21-\x7e]{1,1024}$/.test(uploadId)) throw new ServiceError('NoSuchUpload');
   return { row, bucket, key, uploadId };
+}
+
+function partNumberOf({ query }: Arguments): number {
+  const partNumber = integer(query, 'partNumber', 1, 10_000);
+  if (partNumber === undefined) throw invalid('partNumber', 'Part number must be an integer between 1 and 10000');
+  return partNumber;
+}
+
+function replaces(headers: Arguments['headers'], name: string): boolean {
+  const directive = headers[name];
+  if (directive === undefined || directive === 'COPY') return false;
+  if (directive === 'REPLACE') return true;
+  throw invalid(name, `Unknown directive of ${name}.`);
 }
 
 function pageSize(query: ReadonlyMap<string, string>, name: string): number {

@@ -1,3 +1,5 @@
+import type { ChecksumAlgorithm } from './checksum.ts';
+import type { CopySource } from './names.ts';
 import type { AttributesAsked } from './object-attributes.ts';
 import type { RangeSpec } from './range.ts';
 import type { OperationRow } from './rows.ts';
@@ -80,6 +82,18 @@ export interface PostObject extends OnObject {
   readonly success: 200 | 201 | 204;
   readonly redirect?: string;
 }
+export interface CopyObject extends OnObject {
+  readonly kind: 'CopyObject';
+  readonly source: CopySource;
+  /** Metadata and content headers come from the request (`REPLACE`), not from the source. */
+  readonly replaceMetadata: boolean;
+  readonly replaceTags: boolean;
+  /** `x-amz-checksum-algorithm`: what the copy's checksum is to be. */
+  readonly checksum?: ChecksumAlgorithm;
+}
+export interface UpdateObjectEncryption extends OnVersion {
+  readonly kind: 'UpdateObjectEncryption';
+}
 interface Read extends OnVersion {
   readonly range?: RangeSpec;
   /** 1..10,000. */
@@ -115,6 +129,14 @@ export interface UploadPart extends OnUpload {
   readonly kind: 'UploadPart';
   /** 1..10,000. */
   readonly partNumber: number;
+}
+export interface UploadPartCopy extends OnUpload {
+  readonly kind: 'UploadPartCopy';
+  /** 1..10,000. */
+  readonly partNumber: number;
+  readonly source: CopySource;
+  /** `x-amz-copy-source-range`, to be wholly inside of the source. */
+  readonly range?: { readonly first: number; readonly last: number };
 }
 export interface CompleteMultipartUpload extends OnUpload {
   readonly kind: 'CompleteMultipartUpload';
@@ -162,6 +184,8 @@ export type Operation =
   | ListObjectVersions
   | PutObject
   | PostObject
+  | CopyObject
+  | UpdateObjectEncryption
   | GetObject
   | HeadObject
   | GetObjectAttributes
@@ -169,6 +193,7 @@ export type Operation =
   | DeleteObjects
   | CreateMultipartUpload
   | UploadPart
+  | UploadPartCopy
   | CompleteMultipartUpload
   | AbortMultipartUpload
   | ListParts

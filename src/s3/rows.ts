@@ -66,6 +66,8 @@ const READ_ACTION = { query: READ, version: 's3:GetObjectVersion' };
 /** minio-js writes its SSE-C options into the URL of a GET too. The headers count; these are taken and not looked at. */
 const MINIO_OPTIONS = ['SSECustomerAlgorithm', 'SSECustomerKey', 'SSECustomerKeyMD5'];
 
+const COPY_SOURCE = 'x-amz-copy-source';
+
 const UNDERSTOOD = [
   row('understood', 'service', 'GET', 'ListBuckets', [], 's3:ListAllMyBuckets', {
     query: ['max-buckets', 'continuation-token', 'prefix', 'bucket-region'],
@@ -88,6 +90,10 @@ const UNDERSTOOD = [
   row('understood', 'bucket', 'POST', 'DeleteObjects', ['delete'], 's3:DeleteObject'),
   row('understood', 'object', 'PUT', 'PutObject', [], 's3:PutObject'),
   row('understood', 'bucket', 'POST', 'PostObject', [], 's3:PutObject'),
+  row('understood', 'object', 'PUT', 'CopyObject', [], 's3:PutObject', { header: COPY_SOURCE }),
+  row('understood', 'object', 'PUT', 'UpdateObjectEncryption', ['encryption'], 's3:UpdateObjectEncryption', {
+    query: ['versionId'],
+  }),
   row('understood', 'object', 'GET', 'GetObject', [], 's3:GetObject', {
     ...READ_ACTION,
     query: [...READ, ...MINIO_OPTIONS],
@@ -103,6 +109,9 @@ const UNDERSTOOD = [
   }),
   row('understood', 'object', 'POST', 'CreateMultipartUpload', ['uploads'], 's3:PutObject'),
   row('understood', 'object', 'PUT', 'UploadPart', ['partNumber', 'uploadId'], 's3:PutObject'),
+  row('understood', 'object', 'PUT', 'UploadPartCopy', ['partNumber', 'uploadId'], 's3:PutObject', {
+    header: COPY_SOURCE,
+  }),
   row('understood', 'object', 'POST', 'CompleteMultipartUpload', ['uploadId'], 's3:PutObject'),
   row('understood', 'object', 'DELETE', 'AbortMultipartUpload', ['uploadId'], 's3:AbortMultipartUpload'),
   row('understood', 'object', 'GET', 'ListParts', ['uploadId'], 's3:ListMultipartUploadParts', {
@@ -222,13 +231,7 @@ function refused(
   }));
 }
 
-const COPY_SOURCE = 'x-amz-copy-source';
 const REFUSED: readonly OperationRow[] = [
-  ...refused('it is not built yet', [
-    ['object', 'PUT', 'UploadPartCopy', ['partNumber', 'uploadId'], 's3:PutObject', { header: COPY_SOURCE }],
-    ['object', 'PUT', 'CopyObject', [], 's3:PutObject', { header: COPY_SOURCE }],
-    ['object', 'PUT', 'UpdateObjectEncryption', ['encryption'], 's3:UpdateObjectEncryption', { query: ['versionId'] }],
-  ]),
   ...refused('the store would read, answer or restore object bytes, which are sealed', [
     ['object', 'POST', 'SelectObjectContent', ['select', 'select-type'], 's3:GetObject'],
     ['object', 'GET', 'GetObjectTorrent', ['torrent'], 's3:GetObjectTorrent'],

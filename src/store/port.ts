@@ -90,6 +90,12 @@ export interface StoreTraits {
   readonly keepsSlashBody: boolean;
   /** Keeps user metadata under a key that ends in `/`. */
   readonly keepsSlashMetadata: boolean;
+  /** Honours `x-amz-copy-source-if-match` on CopyObject. */
+  readonly copySourceIfMatch: boolean;
+  /** Keeps what `x-amz-tagging` gives to a copy (with the directives REPLACE). */
+  readonly copyTags: boolean;
+  /** CopyObject is one step, onto the same key too, and honours `If-Match` and `If-None-Match: *`. */
+  readonly atomicCopy: boolean;
   /** Takes `a//b`, `/a`, `./a` and `b/../a` for other keys than `a/b` and `a`. */
   readonly keepsPathsApart: boolean;
 }

@@ -17,6 +17,7 @@ const OLD = Buffer.from('the object that was there before');
 const CUT_LENGTH = 192 * 1024;
 const PART = Buffer.from('a part of an upload');
 const CUT_AFTER = 96 * 1024;
+const COPY_SOURCE = 'x-amz-copy-source';
 /** A store may commit a moment after it saw the end of the connection. */
 const LATE_COMMIT_MS = [100, 200, 500];
 
@@ -150,6 +151,35 @@ export const probeDeleteIfMatch: Probe = async (bench) => {
   const answer = telling(await call(bench, { method: 'DELETE', key, headers }));
   return answer.status === 412 && holds(bench, key, OLD);
 };
+
+/** A source that is not the one that was looked at: refused. */
+export const probeCopySourceIfMatch: Probe = async (bench) => {
+  const [key, target] = [bench.key('copy-source'), bench.key('copy-target')];
+  const { headers } = await putOld(bench, key);
+  const etag = headers['etag'];
+  if (etag === undefined) return false;
+  const copy = (ifMatch: string): Promise<Answer> =>
+    call(bench, {
+      method: 'PUT',
+      key: target,
+      headers: copyHeaders(bench, key, { [`${COPY_SOURCE}-if-match`]: ifMatch }),
+    });
+  const wrong = telling(await copy('"00000000000000000000000000000000"'));
+  return wrong.status === 412 && (await copy(etag)).status === 200 && holds(bench, target, OLD);
+};
+
+export const probeCopyTags: Probe = async (bench) => {
+  const [key, target] = [bench.key('tags-source'), bench.key('tags-target')];
+  await putOld(bench, key);
+  const headers = copyHeaders(bench, key, { 'x-amz-tagging-directive': 'REPLACE', 'x-amz-tagging': 'probe=kept' });
+  if (telling(await call(bench, { method: 'PUT', key: target, headers })).status !== 200) return false;
+  const { body } = await call(bench, { method: 'GET', key: target, query: [['tagging', '']] });
+  return body.includes('<Key>probe</Key>') && body.includes('<Value>kept</Value>');
+};
+
+function copyHeaders(bench: ProbeBench, key: string, more: Record<string, string>): Record<string, string> {
+  return { [COPY_SOURCE]: `/${bench.bucket}/${key}`, 'x-amz-metadata-directive': 'REPLACE', ...more };
+}
 
 export const probeSlashBody: Probe = async (bench) => {
   const key = bench.key('body/');

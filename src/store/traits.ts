@@ -1,6 +1,8 @@
 import type { StoreTraits } from './port.ts';
 import {
   probeCompleteIfNoneMatch,
+  probeCopySourceIfMatch,
+  probeCopyTags,
   probeDeleteIfMatch,
   probePathsApart,
   probePutIfMatch,
@@ -73,6 +75,26 @@ export const TRAITS: readonly TraitRow[] = [
     missing:
       'a key that ends in / is refused, unless the operator has pinned the trait to false: bare markers are then readable',
     probe: probeSlashMetadata,
+  },
+  {
+    name: 'copySourceIfMatch',
+    careful: false,
+    missing: 'copies go through a private key of the system bucket, where they are looked at, or through the gateway',
+    probe: probeCopySourceIfMatch,
+  },
+  {
+    name: 'copyTags',
+    careful: false,
+    missing: 'an object with tags is copied through the gateway, as it lies at the store',
+    probe: probeCopyTags,
+  },
+  {
+    name: 'atomicCopy',
+    careful: false,
+    missing:
+      'a copy of an object onto itself goes through the system bucket, one with If-Match or If-None-Match through the gateway',
+    // No probe can show what two requests at once do not do (versitygw and SeaweedFS pass every single one).
+    probe: () => Promise.resolve(false),
   },
   {
     name: 'keepsPathsApart',

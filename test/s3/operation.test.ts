@@ -140,19 +140,25 @@ describe('requests that are no operation', () => {
     expect(codeOf(() => parse(method, request))).toBe(code);
   });
 
-  it.each(['/other/key', 'other/key', 'other%2Fkey', '/other/a%20b?versionId=3'])(
-    'a PUT with the copy source %s is a copy, not a PutObject',
-    (source) => {
-      expect(codeOf(() => parse('PUT', { headers: { 'x-amz-copy-source': source } }))).toBe('NotImplemented');
-    },
-  );
+  it.each([
+    ['/other/key', 'key', undefined],
+    ['other/key', 'key', undefined],
+    ['other%2Fkey', 'key', undefined],
+    ['other/a+b%2520c//d', 'a+b%20c//d', undefined],
+    ['/other/a%20b?versionId=3', 'a b', '3'],
+    ['/other/%3FversionId=3', '?versionId=3', undefined],
+  ])('a PUT with the copy source %s is a copy, not a PutObject', (source, key, versionId) => {
+    const op = parse('PUT', { headers: { 'x-amz-copy-source': source } });
+    expect(op).toMatchObject({ kind: 'CopyObject', source: { bucket: 'other', key } });
+    expect('source' in op && op.source.versionId).toBe(versionId);
+  });
 
-  it.each(['', '/', 'other', 'other/', 'other/key?versionId=', 'other/key?x=1', 'o%zz/key', 'other/%ff'])(
-    'the copy source %j is InvalidArgument, and no PutObject',
-    (source) => {
-      expect(codeOf(() => parse('PUT', { headers: { 'x-amz-copy-source': source } }))).toBe('InvalidArgument');
-    },
-  );
+  it.each([
+    ...['', '/', 'other', 'other/', 'other/key?versionId=', 'other/key?x=1', 'o%zz/key', 'other/%ff'],
+    ...['other/key?versionId=%0a', 'arn:aws:s3:us-east-1:000000000000:accesspoint/mine/object/key'],
+  ])('the copy source %j is InvalidArgument, and no PutObject', (source) => {
+    expect(codeOf(() => parse('PUT', { headers: { 'x-amz-copy-source': source } }))).toBe('InvalidArgument');
+  });
 
   it.each(['x-amz-write-offset-bytes', 'x-minio-extract', 'x-amz-meta-snowball-auto-extract'])(
     'a PUT with %s is 501, and no PutObject',

@@ -27,6 +27,8 @@ export interface StoreProxy {
   /** The store's details with the proxy's endpoint. */
   readonly store: RawStore;
   readonly calls: StoreCall[];
+  /** Bytes of bodies that passed in both directions while `work` ran. */
+  bytesOf(work: () => Promise<unknown>): Promise<number>;
   /** Forgets the calls, runs `work`, and gives back what was asked meanwhile. */
   callsOf(work: () => Promise<unknown>): Promise<StoreCall[]>;
   /** Lies while `work` runs. */
@@ -41,6 +43,8 @@ export async function startStoreProxy(store: RawStore): Promise<StoreProxy> {
   const calls: StoreCall[] = [];
   let lie: Lie | undefined;
   let refuse: ((call: StoreCall) => StoreAnswer | undefined) | undefined;
+  let bytes = 0;
+  const count = (chunk: Buffer): void => void (bytes += chunk.length);
   const server = createServer((req, res) => {
     const call = { method: req.method ?? '', target: req.url ?? '', headers: req.headers };
     calls.push(call);
@@ -51,8 +55,12 @@ export async function startStoreProxy(store: RawStore): Promise<StoreProxy> {
     }
     const onward = request(
       { hostname, port, method: call.method, path: call.target, headers: req.rawHeaders, setHost: false, agent: false },
-      (answer) => relay(answer, res, call, lie),
+      (answer) => {
+        answer.on('data', count);
+        relay(answer, res, call, lie);
+      },
     );
+    req.on('data', count);
     onward.on('error', () => res.destroy());
     req.on('error', () => onward.destroy());
     res.on('close', () => onward.destroy());
@@ -62,6 +70,11 @@ export async function startStoreProxy(store: RawStore): Promise<StoreProxy> {
   return {
     store: { ...store, endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}` },
     calls,
+    async bytesOf(work) {
+      bytes = 0;
+      await work();
+      return bytes;
+    },
     async callsOf(work) {
       calls.length = 0;
       await work();
