@@ -34,8 +34,8 @@ export function authorizeTagCopy(x: Exchange, source: CopySource): void {
   demand(x, 's3:PutObjectTagging', resourceOf(x.op), conditionsOf(x));
 }
 
-function sourceConditions(x: Exchange, { versionId }: CopySource): Record<string, string> {
-  return { ...conditionsOf(x), ...(versionId === undefined ? {} : { 's3:versionid': versionId }) };
+function sourceConditions(x: Exchange, { versionId }: CopySource): Conditions {
+  return () => ({ ...conditionValues(x), ...(versionId === undefined ? {} : { 's3:versionid': versionId }) });
 }
 
 function arnOf({ bucket, key }: CopySource): string {
