@@ -50,6 +50,16 @@ function waiting() {
   };
 }
 
+function largestCopy() {
+  return z
+    .number()
+    .int()
+    .min(5 * 1024 ** 2)
+    .max(5 * 1024 ** 3)
+    .default(5 * 1024 ** 3)
+    .describe('Bytes of the largest object that the store copies in one request; larger ones are copied in parts.');
+}
+
 const REMOTE = ['endpoint', 'region', 'pathStyle', 'accessKeyId', 'secretFile', 'secretEnv', 'caFile'] as const;
 
 export function store(path: Path) {
@@ -73,13 +83,7 @@ export function store(path: Path) {
       .regex(/^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$/, 'expected a bucket name of [a-z0-9-], 3 to 63 characters')
       .default('s3sse-system')
       .describe("The gateway's own bucket at the store; clients never see it."),
-    largestCopy: z
-      .number()
-      .int()
-      .min(5 * 1024 ** 2)
-      .max(5 * 1024 ** 3)
-      .default(5 * 1024 ** 3)
-      .describe('Bytes of the largest object that the store copies in one request; larger ones are copied in parts.'),
+    largestCopy: largestCopy(),
     traits: traits().prefault({}).describe('Pins what the store is known to do; the others are probed.'),
     ...waiting(),
   })
@@ -93,7 +97,7 @@ export function store(path: Path) {
       if (ctx.value.accessKeyId === undefined) issue(ctx.issues, ctx.value, ['accessKeyId'], 'is required');
       checkReference(ctx.issues, ctx.value, 'secretFile', 'secretEnv');
     })
-    .transform(({ embedded, endpoint, systemBucket, largestCopy, traits: pins, ...rest }) => {
+    .transform(({ embedded, endpoint, systemBucket, largestCopy: limit, traits: pins, ...rest }) => {
       const idleMs = rest.idleSeconds * 1000;
       const timeouts = {
         connectMs: rest.connectSeconds * 1000,
@@ -101,7 +105,7 @@ export function store(path: Path) {
         headersMs: idleMs,
         slowHeadersMs: rest.longSeconds * 1000,
       };
-      const common = { systemBucket, largestCopy, traits: pins, timeouts };
+      const common = { systemBucket, largestCopy: limit, traits: pins, timeouts };
       if (embedded !== undefined) return { kind: 'embedded' as const, ...embedded, ...common };
       return {
         kind: 's3' as const,
