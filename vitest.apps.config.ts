@@ -6,6 +6,8 @@ export default defineConfig({
     include: ['test/apps/*.app.ts'],
     testTimeout: 240_000,
     hookTimeout: 240_000,
+    // All of its disk is searched for plaintext.
+    env: { RADOSGW_GIB: '2' },
     // Each application starts servers of its own.
     maxWorkers: 2,
   },

@@ -1,22 +1,21 @@
-"""What one process does with a Delta table: delta.py TABLE-URI STEP [ARGUMENT...], its answer as JSON on stdout."""
+"""What one process does with a Delta table: delta.py STEP [ARGUMENT...], its answer as JSON on stdout.
+
+`settings` is the block of docs/APPLICATIONS.md.
+"""
 
 import json
 import os
 import sys
 import time
-from urllib.parse import urlparse
 
 import pyarrow as pa
-import pyarrow.fs
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, write_deltalake
+from settings import files, storage_options, table
 
-uri, step, *arguments = sys.argv[1:]
-options = {
-    "AWS_ENDPOINT_URL": os.environ["ENDPOINT"],
-    "AWS_ALLOW_HTTP": "true",
-    "AWS_REGION": "us-east-1",
-}
+
+def opened(version=None):
+    return DeltaTable(table, version=version, storage_options=storage_options)
 
 
 def rows(writer, round_, count, note):
@@ -26,16 +25,16 @@ def rows(writer, round_, count, note):
 
 def create(count, note):
     """One file of many row groups: a reader of one column must not fetch the others."""
-    write_deltalake(uri, rows("first", 0, int(count), note), storage_options=options)
+    write_deltalake(table, rows("first", 0, int(count), note), storage_options=storage_options)
     return {}
 
 
 def append(writer, others, rounds, note):
     """One commit a round, on the version that all writers have opened before the first of them commits."""
     for round_ in range(int(rounds)):
-        table = DeltaTable(uri, storage_options=options)
+        seen = opened()
         meet(round_, [writer, *others.split(",")])
-        write_deltalake(table, rows(writer, round_, 10, note), mode="append")
+        write_deltalake(seen, rows(writer, round_, 10, note), mode="append")
     return {}
 
 
@@ -51,38 +50,32 @@ def meet(round_, writers):
 
 
 def read():
-    table = DeltaTable(uri, storage_options=options)
-    names = table.to_pyarrow_table(columns=["name"])["name"].to_pylist()
-    return {"version": table.version(), "names": names, "files": len(table.file_uris())}
+    now = opened()
+    names = now.to_pyarrow_table(columns=["name"])["name"].to_pylist()
+    return {"version": now.version(), "names": names, "files": len(now.file_uris())}
 
 
 def read_version(version):
-    table = DeltaTable(uri, version=int(version), storage_options=options)
-    return {"rows": table.to_pyarrow_table(columns=["name"]).num_rows}
+    return {"rows": opened(int(version)).to_pyarrow_table(columns=["name"]).num_rows}
 
 
 def columns():
-    """With pyarrow's own S3 client: the sum of one column, straight from the Parquet files."""
-    where = urlparse(os.environ["ENDPOINT"])
-    files = pyarrow.fs.S3FileSystem(
-        access_key=os.environ["AWS_ACCESS_KEY_ID"],
-        secret_key=os.environ["AWS_SECRET_ACCESS_KEY"],
-        endpoint_override=where.netloc,
-        scheme=where.scheme,
-        region="us-east-1",
-    )
-    paths = [u.removeprefix("s3://") for u in DeltaTable(uri, storage_options=options).file_uris()]
+    """The sum of one column, straight from the Parquet files."""
+    paths = [uri.removeprefix("s3://") for uri in opened().file_uris()]
     return {"sum": sum(sum(pq.read_table(p, columns=["size"], filesystem=files)["size"].to_pylist()) for p in paths)}
 
 
 def care():
     """What the owner of a table runs at night."""
-    table = DeltaTable(uri, storage_options=options)
-    table.optimize.compact()
-    table.create_checkpoint()
-    removed = table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
+    now = opened()
+    now.optimize.compact()
+    now.create_checkpoint()
+    removed = now.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
     return {"removed": len(removed)}
 
 
+step, *arguments = sys.argv[1:]
 STEPS = {f.__name__: f for f in (create, append, read, read_version, columns, care)}
-print(json.dumps(STEPS[step](*arguments)))
+print(json.dumps(STEPS[step](*arguments)), flush=True)
+# On a busy machine threads of pyarrow abort a process whose interpreter ends under them.
+os._exit(0)

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { freePort } from '../support/free-port.ts';
 import { USER } from '../support/gateway.ts';
+import { documented } from './documented.ts';
 import { AppSite, type Application } from './site.ts';
 
 const APPLICATION: Application = {
@@ -123,36 +124,17 @@ interface Info {
   readonly backup: readonly { readonly label: string }[];
 }
 
-/**
- * Uncompressed, so that the search at the store means something. pgBackRest looks for names only in a certificate, not
- * for addresses.
- */
+/** As the page has it, but uncompressed, so that the search at the store means something, and with folders of its own. */
 function configuration(site: AppSite, data: string, port: number): string {
-  const { port: gatewayPort } = new URL(site.endpoint);
-  return `[global]
-repo1-type=s3
-repo1-path=/repo
-repo1-s3-bucket=${site.bucket.bucket}
-repo1-s3-endpoint=localhost
-repo1-s3-region=us-east-1
-repo1-s3-key=${USER.accessKeyId}
-repo1-s3-key-secret=${USER.secretAccessKey}
-repo1-s3-uri-style=path
-repo1-storage-port=${gatewayPort}
-repo1-storage-ca-file=${site.caFile}
-repo1-bundle=y
-repo1-retention-full=1
-compress-type=none
-start-fast=y
-log-level-console=warn
-log-level-file=off
-lock-path=${site.path('work', 'lock')}
-spool-path=${site.path('work', 'spool')}
-
-[main]
-pg1-path=${data}
-pg1-port=${port}
-pg1-socket-path=${site.home}
-pg1-user=postgres
-`;
+  const folders = `lock-path=${site.path('work', 'lock')}\nspool-path=${site.path('work', 'spool')}`;
+  return documented('PostgreSQL with pgBackRest', {
+    '[global]': `[global]\n${folders}\ncompress-type=none\nlog-level-console=warn\nlog-level-file=off`,
+    'repo1-s3-bucket=app': `repo1-s3-bucket=${site.bucket.bucket}`,
+    'gateway.example': 'localhost',
+    '9400': new URL(site.endpoint).port,
+    '/etc/ssl/gateway-ca.pem': site.caFile,
+    'key=APP': `key=${USER.accessKeyId}`,
+    'APP-SECRET': USER.secretAccessKey,
+    '/var/lib/postgresql/15/main': `${data}\npg1-port=${port}\npg1-socket-path=${site.home}\npg1-user=postgres`,
+  });
 }

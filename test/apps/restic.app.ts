@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { appendFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { USER } from '../support/gateway.ts';
+import { documented } from './documented.ts';
 import { AppSite, type Application } from './site.ts';
 import { readTree } from './tree.ts';
 
@@ -21,6 +23,15 @@ describe(`restic over ${APPLICATION.store}`, () => {
   let site: AppSite;
   beforeAll(async () => {
     site = await AppSite.start(APPLICATION);
+    await writeFile(
+      site.path('settings.sh'),
+      documented('restic', {
+        'https://gateway.example:9400/app': `${site.endpoint}/${site.bucket.bucket}`,
+        'RESTIC-SECRET': 'correct-horse',
+        'APP-SECRET': USER.secretAccessKey,
+        'KEY_ID=APP': `KEY_ID=${USER.accessKeyId}`,
+      }),
+    );
     await mkdir(site.path('data', 'sub folder'), { recursive: true });
     // Its packs have 16 MiB.
     await writeFile(site.path('data', 'large.bin'), randomBytes(24 * MiB));
@@ -31,9 +42,8 @@ describe(`restic over ${APPLICATION.store}`, () => {
   afterAll(() => site.stop());
 
   const restic = async (...args: readonly string[]): Promise<string> => {
-    const repository = `s3:${site.endpoint}/${site.bucket.bucket}/backup`;
-    const env = { ...site.credentials, RESTIC_PASSWORD: 'correct horse', RESTIC_REPOSITORY: repository };
-    return (await site.run('restic', ['--cacert', site.caFile, '--no-cache', ...args], { env })).stdout;
+    const command = `. ./settings.sh && exec restic --no-cache --cacert ${site.caFile} "$@"`;
+    return (await site.run('sh', ['-c', command, 'restic', ...args])).stdout;
   };
   const snapshots = async (): Promise<readonly Snapshot[]> =>
     JSON.parse(await restic('snapshots', '--json')) as Snapshot[];

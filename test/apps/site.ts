@@ -6,7 +6,7 @@ import { expect } from 'vitest';
 import { Site } from '../stores/site.ts';
 import { startStore } from '../stores/start.ts';
 import type { RunningStore, StoreName } from '../stores/store.ts';
-import { startGateway, USER, type TestGateway } from '../support/gateway.ts';
+import { startGateway, type TestGateway } from '../support/gateway.ts';
 import { runProgram, type Output, type RunOptions } from '../support/program.ts';
 import { xmlTexts } from '../support/s3-raw.ts';
 import { Search, type Needle } from '../support/search.ts';
@@ -73,11 +73,6 @@ export class AppSite {
 
   get endpoint(): string {
     return this.gateway.raw.endpoint;
-  }
-
-  /** The credentials as the AWS SDKs take them. */
-  get credentials(): Record<string, string> {
-    return { AWS_ACCESS_KEY_ID: USER.accessKeyId, AWS_SECRET_ACCESS_KEY: USER.secretAccessKey };
   }
 
   path(...names: readonly string[]): string {
