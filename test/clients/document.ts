@@ -44,7 +44,7 @@ export function clientsDocument(): string {
     'Every client: the endpoint, the region of the gateway (`data.region`), an identity of the gateway, and the authority',
     'of its certificate when that is a private one. ETags of encrypted objects are no MD5, as on AWS with SSE-KMS and',
     'SSE-C. Here they end in `-` and digits (`-01` for an object in one piece), which is how clients know that there is',
-    'nothing to compare: no check of MD5 needs to be switched off.',
+    'nothing to compare. Who compares all the same has a setting for it, told below.',
     ...CLIENTS.flatMap(tellClient),
     '',
   ].join('\n');

@@ -28,7 +28,7 @@ export const rclones: readonly Client[] = (['Other', 'AWS', 'Ceph', 'Minio'] as 
     const lines = [
       ...['[s3]', 'type = s3', `provider = ${provider}`, `endpoint = ${endpoint}`, 'region = us-east-1'],
       ...[`access_key_id = ${gateway.accessKeyId}`, `secret_access_key = ${gateway.secretAccessKey}`],
-      ...['no_check_bucket = true', 'upload_cutoff = 5Mi', 'chunk_size = 5Mi'],
+      ...['no_check_bucket = true', 'use_multipart_etag = false', 'upload_cutoff = 5Mi', 'chunk_size = 5Mi'],
     ];
     await writeFile(place.path('rclone.conf'), `${lines.join('\n')}\n`);
     return new Rclone(place, provider === 'Other' ? place.manyFiles : 12, provider === 'AWS');
