@@ -74,15 +74,17 @@ export async function writeRealmMarker(client: StoreClient, bucket: string, real
     message: `The system bucket ${bucket} belongs to a realm already. Restore its control store, or use another bucket.`,
   });
   if ((await readRealmMarker(client, bucket)) !== undefined) throw taken;
-  const response = await client.request({
-    method: 'PUT',
-    bucket,
-    key: REALM_KEY,
-    body: Buffer.from(`express-s3-sse realm ${realmId.toString('hex')}\n`),
-    // Two `init` at once: one wins where the store knows the condition (most do; the read-back tells otherwise).
-    headers: { 'content-type': 'text/plain', 'if-none-match': '*' },
-  });
-  response.discard();
+  const write = async (condition: Readonly<Record<string, string>>): Promise<StoreResponse> => {
+    const body = Buffer.from(`express-s3-sse realm ${realmId.toString('hex')}\n`);
+    const headers = { 'content-type': 'text/plain', ...condition };
+    const answer = await client.request({ method: 'PUT', bucket, key: REALM_KEY, body, headers });
+    answer.discard();
+    return answer;
+  };
+  // Two `init` at once: one wins where the store knows the condition (most do; the read-back tells otherwise).
+  let response = await write({ 'if-none-match': '*' });
+  // OpenStack Swift says that it does not.
+  if (response.status === 501) response = await write({});
   if (response.status === 412 || response.status === 409) throw taken;
   if (response.status !== 200) throw unusable(bucket, response);
   await checkRealmMarker(client, bucket, realmId);

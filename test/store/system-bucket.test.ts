@@ -7,6 +7,7 @@ import {
   readRealmMarker,
   writeRealmMarker,
 } from '../../src/store/system-bucket.ts';
+import { startStoreProxy } from '../support/store-proxy.ts';
 import { clientFor } from './clients.ts';
 
 const clients: StoreClient[] = [];
@@ -48,6 +49,22 @@ describe.each(inject('stores'))('the system bucket on $name', (store) => {
     await expect(writeRealmMarker(client, bucket, other)).rejects.toMatchObject(taken);
     await expect(checkRealmMarker(client, bucket, other)).rejects.toMatchObject({ reason: 'realm-mismatch' });
     await checkRealmMarker(client, bucket, realm);
+  });
+
+  test('is marked on a store that answers 501 to the condition, as OpenStack Swift does', async () => {
+    const proxy = await startStoreProxy(store);
+    const through = clientFor({ ...store, endpoint: proxy.store.endpoint });
+    clients.push(through);
+    const bucket = `system-${randomBytes(4).toString('hex')}`;
+    await ensureSystemBucket(through, bucket);
+    const realm = randomBytes(16);
+    await proxy.lying(
+      ({ headers }, answer) =>
+        headers['if-none-match'] === undefined ? answer : { status: 501, headers: {}, body: Buffer.alloc(0) },
+      () => writeRealmMarker(through, bucket, realm),
+    );
+    expect((await readRealmMarker(client, bucket))?.equals(realm)).toBe(true);
+    await proxy.stop();
   });
 
   test('with a marker that cannot be read is refused, not taken over', async () => {
