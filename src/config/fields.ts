@@ -14,6 +14,9 @@ export const name = () =>
 export const region = () => z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'expected a region name such as us-east-1');
 export const accessKeyId = () =>
   z.string().regex(/^[A-Za-z0-9_.-]{3,128}$/, 'expected an access key id of [A-Za-z0-9_.-], 3 to 128 characters');
+/** At the store; tempauth of OpenStack Swift has `account:user`. */
+export const storeAccessKeyId = () =>
+  z.string().regex(/^[A-Za-z0-9_.:-]{3,128}$/, 'expected an access key id of [A-Za-z0-9_.:-], 3 to 128 characters');
 export const variable = () =>
   z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, 'expected the name of an environment variable');
 export const policyDocument = () => z.record(z.string(), z.unknown()).describe('An IAM policy document.');

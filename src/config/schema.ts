@@ -9,6 +9,7 @@ import {
   secretEnv,
   secretFile,
   secretRef,
+  storeAccessKeyId,
   type Issues,
   type Path,
 } from './fields.ts';
@@ -103,7 +104,7 @@ function identity(path: Path) {
       .default([])
       .describe('Names of policies or ready-made roles, or policy documents. None: everything is denied.'),
     store: strict({
-      accessKeyId: accessKeyId().describe('Access key at the store.'),
+      accessKeyId: storeAccessKeyId().describe('Access key at the store.'),
       secretFile: secretFile(path),
       secretEnv: secretEnv(),
     })

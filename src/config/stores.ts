@@ -1,12 +1,12 @@
 import { z } from 'zod';
 import {
-  accessKeyId,
   checkReference,
   issue,
   region,
   secretEnv,
   secretFile,
   secretRef,
+  storeAccessKeyId,
   variable,
   type Path,
 } from './fields.ts';
@@ -74,7 +74,7 @@ export function store(path: Path) {
       .describe('URL of the store. Required unless embedded.'),
     region: region().exactOptional().describe('Region to sign with towards the store (`us-east-1`).'),
     pathStyle: z.boolean().exactOptional().describe('Address buckets in the path, not in the host name (true).'),
-    accessKeyId: accessKeyId().exactOptional().describe("The service's own access key at the store."),
+    accessKeyId: storeAccessKeyId().exactOptional().describe("The service's own access key at the store."),
     secretFile: secretFile(path),
     secretEnv: secretEnv(),
     caFile: path().exactOptional().describe('PEM file with the certificate authorities of the store.'),

@@ -42,6 +42,13 @@ describe('a minimal configuration', () => {
     expect(absolute.control.directory).toBe('/srv/c');
   });
 
+  it('takes a key at the store of the form account:user, and none such of a client', () => {
+    const swift = { ...minimal, store: { ...remote, accessKeyId: 'test:tester' } };
+    expect(parseConfig(swift, { base: '/etc/s3sse' }).store).toMatchObject({ accessKeyId: 'test:tester' });
+    const client = { ...minimal, identities: [{ ...identity, accessKeyId: 'test:tester' }] };
+    expect(() => parseConfig(client, { base: '/etc/s3sse' })).toThrow(/identities\[0\]\.accessKeyId/);
+  });
+
   it('keeps the stop marker outside of the control store, which it must outlive', () => {
     expect(config.control.markerFile).toBe('/etc/s3sse/control.stopped.json');
   });
