@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
@@ -34,6 +34,8 @@ export interface GatewayOptions {
   readonly config?: Readonly<Record<string, object | string>>;
   /** Merged into the body of configure. */
   readonly kms?: Readonly<Record<string, unknown>>;
+  /** A second gateway on a copy of another one's control store and keys: what a control store for replicas would give. */
+  readonly replicaOf?: TestGateway;
   /** Serves in a process of its own, from the code that `transpile` made. */
   readonly child?: { readonly folder: string };
 }
@@ -65,13 +67,13 @@ export interface TestGateway {
 
 export async function startGateway(options: GatewayOptions): Promise<TestGateway> {
   const gateway = new Gateway(options);
-  await gateway.start(true);
+  await gateway.start(options.replicaOf === undefined);
   return gateway;
 }
 
 class Gateway implements TestGateway {
   readonly folder = mkdtempSync(join(tmpdir(), 'gateway-'));
-  readonly systemBucket = `sse-system-${randomBytes(6).toString('hex')}`;
+  readonly systemBucket: string;
   readonly ca: string | undefined;
   readonly #config: Config;
   readonly #code: string | undefined;
@@ -82,12 +84,14 @@ class Gateway implements TestGateway {
 
   constructor(options: GatewayOptions) {
     chmodSync(this.folder, 0o700);
+    this.systemBucket = options.replicaOf?.systemBucket ?? `sse-system-${randomBytes(6).toString('hex')}`;
     this.#secret('user.secret', USER.secretAccessKey);
     this.#secret('admin.secret', ADMIN.secretAccessKey);
     this.#secret('store.secret', options.store.secretAccessKey);
     this.#secret('master.key', randomBytes(32).toString('base64'));
     mkdirSync(join(this.folder, 'audit'), { mode: 0o700 });
     this.ca = options.tls === true ? this.#certificates(options.tlsNames ?? []) : undefined;
+    if (options.replicaOf !== undefined) this.#copy(options.replicaOf.folder);
     const value = this.#value(options);
     this.#config = parseConfig(value, { base: this.folder });
     this.#code = options.child?.folder;
@@ -96,6 +100,12 @@ class Gateway implements TestGateway {
 
   #secret(name: string, value: string): void {
     writeFileSync(join(this.folder, name), value, { mode: 0o600 });
+  }
+
+  #copy(from: string): void {
+    const mine = (path: string): boolean => !path.endsWith('lock') && !path.includes('/audit');
+    cpSync(from, this.folder, { recursive: true, filter: mine });
+    mkdirSync(join(this.folder, 'audit'), { mode: 0o700, recursive: true });
   }
 
   #certificates(names: readonly string[]): string {
