@@ -60,11 +60,10 @@ export function bucketAdministration(options: BucketAdministrationOptions): Buck
       return { name, record: await buckets.create(name, { target, mode, ...since }) };
     },
     async seal(name) {
-      const record = await buckets.update(name, ({ target, encryption }) => ({
-        target,
-        mode: 'encrypted-only',
-        ...(encryption === undefined ? {} : { encryption }),
-      }));
+      const record = await buckets.update(name, (old) => {
+        const { cutover, ...rest } = old;
+        return { ...(cutover === undefined ? old : rest), mode: 'encrypted-only' };
+      });
       return { name, record };
     },
   };

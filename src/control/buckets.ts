@@ -32,6 +32,22 @@ const bucketSchema = z.strictObject({
     })
     .refine((e) => e.algorithm === 'aws:kms' || e.keyReference === undefined)
     .optional(),
+  /** As PutBucketCors gave them, parsed. */
+  cors: z
+    .array(
+      z.strictObject({
+        id: z.string().max(255).optional(),
+        origins: z.array(z.string()).readonly(),
+        methods: z.array(z.enum(['GET', 'PUT', 'POST', 'DELETE', 'HEAD'])).readonly(),
+        headers: z.array(z.string()).readonly(),
+        expose: z.array(z.string()).readonly(),
+        maxAgeSeconds: z.int().min(0).optional(),
+      }),
+    )
+    .min(1)
+    .max(100)
+    .readonly()
+    .optional(),
   createdAt: z.iso.datetime(),
 });
 

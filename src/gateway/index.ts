@@ -7,6 +7,7 @@ import { parseOperation } from '../s3/parse-operation.ts';
 import type { VerifiedRequest } from '../sigv4/types.ts';
 import { createVerifier } from '../sigv4/verify.ts';
 import { authorize } from './authorize.ts';
+import { answerCors, isCors } from './cors.ts';
 import type { Rooms } from './exchange.ts';
 import type { Form } from './form.ts';
 import { arrive, attachTo, countBytes, hasUnreadBody, refuseEatenBody, trustedProxies, type Arrival } from './http.ts';
@@ -55,11 +56,8 @@ export interface Gateway {
 export function createGateway(options: GatewayOptions): Gateway {
   const { rooms } = options;
   const trusted = trustedProxies(options.trustedProxies);
-  const verifier = createVerifier<Identity>({
-    lookup: (id) => options.lookup(id),
-    regions: [rooms.settings.region, ...options.acceptedRegions],
-    services: ['s3'],
-  });
+  const regions = [rooms.settings.region, ...options.acceptedRegions];
+  const verifier = createVerifier<Identity>({ lookup: (id) => options.lookup(id), regions, services: ['s3'] });
 
   async function serve(req: IncomingMessage, res: ServerResponse, target: string, mount: string): Promise<void> {
     if (res.socket === null && !(await turnOf(req, res))) return;
@@ -72,7 +70,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       if (!res.writableFinished || error !== undefined) gone.abort();
     });
     let form: Form | undefined;
-    let operation = 'unknown';
+    let operation = req.method === 'OPTIONS' ? 'CorsPreflight' : 'unknown';
     let error: ServiceError | undefined;
     const bytes = countBytes(req, res);
     try {
@@ -80,6 +78,8 @@ export function createGateway(options: GatewayOptions): Gateway {
       const now = rooms.clock();
       const asked = { arrival, mount, baseHosts: rooms.settings.baseHosts };
       const accept = (): void => bytes.begin();
+      const preflight = isCors(req) ? await answerCors(rooms, asked, req, res) : undefined;
+      if (preflight !== undefined) return await respond(res, preflight, arrival.requestId);
       const { caller, ...body } = await identify(verifier, req, asked, now, accept);
       ({ form } = body);
       entry.add({ principal: caller.identity.name });

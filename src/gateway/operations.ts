@@ -18,6 +18,7 @@ import { copyObject } from './copy.ts';
 import { uploadPartCopy } from './copy-part.ts';
 import { createMultipartUpload } from './create-upload.ts';
 import { deleteObject, deleteObjects } from './delete.ts';
+import { deleteBucketCors, getBucketCors, putBucketCors } from './cors.ts';
 import { deleteBucketEncryption, getBucketEncryption, putBucketEncryption } from './encryption.ts';
 import type { BucketExchange, Exchange, Reply } from './exchange.ts';
 import { forward } from './forward.ts';
@@ -49,6 +50,9 @@ const bound: { readonly [K in Exclude<Operation['kind'], Unbound>]: (x: BucketEx
   GetBucketEncryption: getBucketEncryption,
   PutBucketEncryption: putBucketEncryption,
   DeleteBucketEncryption: deleteBucketEncryption,
+  GetBucketCors: getBucketCors,
+  PutBucketCors: putBucketCors,
+  DeleteBucketCors: deleteBucketCors,
   ListObjects: list,
   ListObjectsV2: list,
   ListObjectVersions: list,

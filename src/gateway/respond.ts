@@ -36,7 +36,8 @@ export function respondError(res: ServerResponse, err: unknown, about: ErrorPlac
     res.destroy();
     return error;
   }
-  for (const name of res.getHeaderNames()) res.removeHeader(name);
+  // What CORS let a page see it may see of an error too.
+  for (const name of res.getHeaderNames()) if (!/^access-control-|^vary$/.test(name)) res.removeHeader(name);
   const headers: Record<string, string> = { ...error.headers };
   if (error.status === 503 && headers['Retry-After'] === undefined) headers['Retry-After'] = '1';
   if (about.unread !== undefined) headers.Connection = 'close';

@@ -47,6 +47,15 @@ export interface PutBucketEncryption extends OnBucket {
 export interface DeleteBucketEncryption extends OnBucket {
   readonly kind: 'DeleteBucketEncryption';
 }
+export interface GetBucketCors extends OnBucket {
+  readonly kind: 'GetBucketCors';
+}
+export interface PutBucketCors extends OnBucket {
+  readonly kind: 'PutBucketCors';
+}
+export interface DeleteBucketCors extends OnBucket {
+  readonly kind: 'DeleteBucketCors';
+}
 
 /** What the three listings share. Absent and empty are the same for prefix, delimiter and markers. */
 export interface ListParameters extends OnBucket {
@@ -179,6 +188,9 @@ export type Operation =
   | GetBucketEncryption
   | PutBucketEncryption
   | DeleteBucketEncryption
+  | GetBucketCors
+  | PutBucketCors
+  | DeleteBucketCors
   | ListObjects
   | ListObjectsV2
   | ListObjectVersions

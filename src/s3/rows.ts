@@ -80,6 +80,9 @@ const UNDERSTOOD = [
   row('understood', 'bucket', 'PUT', 'PutBucketEncryption', ['encryption'], 's3:PutEncryptionConfiguration'),
   // IAM has no action of its own for the deletion (Service Authorization Reference, DeleteBucketEncryption).
   row('understood', 'bucket', 'DELETE', 'DeleteBucketEncryption', ['encryption'], 's3:PutEncryptionConfiguration'),
+  row('understood', 'bucket', 'GET', 'GetBucketCors', ['cors'], 's3:GetBucketCORS'),
+  row('understood', 'bucket', 'PUT', 'PutBucketCors', ['cors'], 's3:PutBucketCORS'),
+  row('understood', 'bucket', 'DELETE', 'DeleteBucketCors', ['cors'], 's3:PutBucketCORS'),
   row('understood', 'bucket', 'GET', 'ListObjects', [], 's3:ListBucket', { query: [...LIST, 'marker'] }),
   row('understood', 'bucket', 'GET', 'ListObjectsV2', ['list-type'], 's3:ListBucket', {
     query: [...LIST, 'continuation-token', 'fetch-owner', 'start-after'],
@@ -179,11 +182,6 @@ const FORWARDED: readonly OperationRow[] = [
   ...configuration('bucket', 'object-lock', {
     GET: ['GetObjectLockConfiguration', 's3:GetBucketObjectLockConfiguration'],
     PUT: ['PutObjectLockConfiguration', 's3:PutBucketObjectLockConfiguration'],
-  }),
-  ...configuration('bucket', 'cors', {
-    GET: ['GetBucketCors', 's3:GetBucketCORS'],
-    PUT: ['PutBucketCors', 's3:PutBucketCORS'],
-    DELETE: ['DeleteBucketCors', 's3:PutBucketCORS'],
   }),
   ...configuration('bucket', 'notification', {
     GET: ['GetBucketNotificationConfiguration', 's3:GetBucketNotification'],

@@ -109,7 +109,6 @@ describe('the operation table', () => {
         ...['DeleteBucketTagging', 'GetBucketTagging', 'PutBucketTagging', 'GetBucketAcl', 'PutBucketAcl'],
         ...['DeleteBucketLifecycle', 'GetBucketLifecycleConfiguration', 'PutBucketLifecycleConfiguration'],
         ...['GetBucketVersioning', 'PutBucketVersioning', 'GetObjectLockConfiguration', 'PutObjectLockConfiguration'],
-        ...['DeleteBucketCors', 'GetBucketCors', 'PutBucketCors'],
         ...['GetBucketNotificationConfiguration', 'PutBucketNotificationConfiguration'],
         ...['DeleteBucketPolicy', 'GetBucketPolicy', 'GetBucketPolicyStatus', 'PutBucketPolicy'],
         ...['DeleteBucketWebsite', 'GetBucketWebsite', 'PutBucketWebsite'],
