@@ -86,9 +86,11 @@ async function pumpOpened(
 ): Promise<void> {
   let left = length;
   let last: Buffer | undefined;
+  // An application that has put a `write` of its own before Node's (to log, to compress) may keep what it is given.
+  const written = Object.hasOwn(res, 'write') ? () => undefined : release;
   const send = (piece: Buffer): boolean => {
     if (!res.headersSent) head();
-    return res.write(piece, () => release(piece));
+    return res.write(piece, () => written(piece));
   };
   const sink: BodySink = {
     write(chunk) {
