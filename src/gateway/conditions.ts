@@ -5,6 +5,8 @@ import type { StoreHeaders, StoreTraits } from '../store/port.ts';
 
 type Headers = Readonly<Record<string, string>>;
 
+const CONDITIONS = ['if-match', 'if-none-match', 'if-modified-since', 'if-unmodified-since'] as const;
+
 function translated(name: string, value: string): string {
   const condition = toStoreCondition(value);
   if (condition === undefined) {
@@ -47,6 +49,8 @@ export function readConditions(headers: Headers): Record<string, string> {
 
 /** The same conditions over what the store has answered, so that none is passed over. Throws 412 or 304. */
 export function verifyConditions(headers: Headers, found: StoreHeaders): void {
+  // Most reads have none, and the store's date costs 5 µs to read.
+  if (!CONDITIONS.some((name) => headers[name] !== undefined)) return;
   const validators = { etag: toClientEtag(found.etag ?? ''), lastModified: new Date(found['last-modified'] ?? NaN) };
   const verdict = evaluateConditions(conditionsOf(headers), validators);
   if (verdict === 'failed') throw new ServiceError('PreconditionFailed');

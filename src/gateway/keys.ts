@@ -1,4 +1,5 @@
 import type { KeyObject } from 'node:crypto';
+import type { BucketRecord } from '../control/buckets.ts';
 import { ServiceError } from '../errors.ts';
 import { contextDigest, effectiveContext, type EncryptionContext, type ObjectPlace } from '../sse/context.ts';
 import { openObjectKey, type OpenedEnvelope, type VerifiedEnvelope } from '../sse/envelope.ts';
@@ -30,10 +31,19 @@ export function placeOf(x: BucketExchange, key: string): ObjectPlace {
   const { bucket, rooms } = x;
   return {
     realmId: rooms.realmId,
-    bucketId: Buffer.from(bucket.bucketId, 'base64url'),
+    bucketId: idOf(bucket),
     bucketName: bucket.arnName,
     key,
   };
+}
+
+/** Decoded once for each reading of a record: a request asks three times. */
+const ids = new WeakMap<BucketRecord, Buffer>();
+
+function idOf(bucket: BucketRecord): Buffer {
+  let id = ids.get(bucket);
+  if (id === undefined) ids.set(bucket, (id = Buffer.from(bucket.bucketId, 'base64url')));
+  return id;
 }
 
 /**

@@ -105,11 +105,11 @@ export function requestHeadersFor(row: OperationRow, headers: Headers, envelopeH
   const metadata = KEEPS_METADATA.has(row.name);
   const hop = connectionNames(headers);
   const out: Record<string, string> = {};
-  for (const [name, value] of Object.entries(headers)) {
+  for (const name of Object.keys(headers)) {
     if (!allowed.has(name) && !(metadata && isUserMetadata(name, envelopeHeader))) continue;
     // Connection need not be signed: passed over, it would let the holder of a presigned URL strike out what was.
     if (hop.has(name)) throw new ServiceError('InvalidRequest', { message: `Connection may not name ${name}.` });
-    out[name] = value;
+    out[name] = headers[name] ?? '';
   }
   if (metadata) {
     assertMetadataSize(out, envelopeHeader);
@@ -130,8 +130,9 @@ export function responseHeadersFor(
   const allowed = RESPONSE_SETS.get(row.name) ?? OTHER_RESPONSE_SET;
   const metadata = row.name === 'GetObject' || row.name === 'HeadObject';
   const out: Record<string, string> = {};
-  for (const [name, value] of Object.entries(headers)) {
-    if (allowed.has(name) || (metadata && name.startsWith(USER_METADATA) && name !== envelopeHeader)) out[name] = value;
+  for (const name of Object.keys(headers)) {
+    if (!allowed.has(name) && !(metadata && name.startsWith(USER_METADATA) && name !== envelopeHeader)) continue;
+    out[name] = headers[name] ?? '';
   }
   return out;
 }
@@ -166,7 +167,10 @@ function setContentEncoding(out: Record<string, string>): void {
 }
 
 /** RFC 9110 section 7.6.1: what Connection names is for this hop only. */
+const NO_NAMES: ReadonlySet<string> = new Set();
+
 function connectionNames(headers: Headers): ReadonlySet<string> {
   const { connection } = headers;
-  return new Set(connection?.split(',').map((name) => name.trim().toLowerCase()) ?? []);
+  if (connection === undefined) return NO_NAMES;
+  return new Set(connection.split(',').map((name) => name.trim().toLowerCase()));
 }

@@ -11,7 +11,7 @@ const IMPOSSIBLE_SUFFIX = '-00';
 const TAG = /[ \t]*(?:(W\/)?"([^"]*)"|([^",\s]+))[ \t]*(,|$)/y;
 
 function unquoted(etag: string): string {
-  return etag.replace(/^"(.*)"$/, '$1');
+  return etag.length > 1 && etag.startsWith('"') && etag.endsWith('"') ? etag.slice(1, -1) : etag;
 }
 
 /** The store's ETag as clients see it; quotes stay as they are. An empty one stays empty. */
