@@ -169,6 +169,8 @@ class Site {
       trustedProxies: data.trustedProxies,
       idleMs: data.idleSeconds * 1000,
       keepAliveMs: data.keepAliveSeconds * 1000,
+      concurrentRequests: data.concurrentRequests,
+      unexpected: (err) => this.#log.error('unexpected', {}, err),
       observe: (outcome) => this.#observe(outcome),
     });
   }

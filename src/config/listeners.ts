@@ -42,6 +42,15 @@ export function dataListener(path: Path) {
       10,
       'How long a copy or a CompleteMultipartUpload may take to answer with a status of its own. After that it is 200 and white space, then the result or an error in the body.',
     ),
+    concurrentRequests: z
+      .number()
+      .int()
+      .min(1)
+      .max(1_000_000)
+      .default(1024)
+      .describe(
+        'Most requests at once; one more is 503 SlowDown before anything of it is read. Health and admin do not count.',
+      ),
     idleSeconds: seconds(60, 'How long a connection may stand still within a request. There is no total limit.'),
   });
 }

@@ -49,7 +49,7 @@ export function arrive(
   };
   const host = forwarded('x-forwarded-host');
   return {
-    requestId: entropy(8).toString('hex').toUpperCase(),
+    requestId: requestIdOf(entropy),
     source: forwarded('x-forwarded-for') ?? peer,
     secure: (req.socket as Partial<TLSSocket>).encrypted === true || forwarded('x-forwarded-proto') === 'https',
     host: host ?? req.headers.host ?? '',
@@ -60,6 +60,10 @@ export function arrive(
       rawHeaders: host === undefined ? req.rawHeaders : withHost(req.rawHeaders, host),
     },
   };
+}
+
+export function requestIdOf(entropy: (bytes: number) => Buffer): string {
+  return entropy(8).toString('hex').toUpperCase();
 }
 
 function withHost(rawHeaders: readonly string[], host: string): string[] {

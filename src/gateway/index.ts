@@ -10,10 +10,19 @@ import { authorize } from './authorize.ts';
 import { answerCors, isCors } from './cors.ts';
 import type { Rooms } from './exchange.ts';
 import type { Form } from './form.ts';
-import { arrive, attachTo, countBytes, hasUnreadBody, refuseEatenBody, trustedProxies, type Arrival } from './http.ts';
+import { guarded, type GuardOptions } from './guard.ts';
+import {
+  arrive,
+  attachTo,
+  countBytes,
+  hasUnreadBody,
+  refuseEatenBody,
+  requestIdOf,
+  trustedProxies,
+  type Arrival,
+} from './http.ts';
 import { identify, pathBelow } from './identify.ts';
 import { operate } from './operations.ts';
-import { turnOf } from './pipeline.ts';
 import { respond, respondError } from './respond.ts';
 
 export interface GatewayOptions {
@@ -24,6 +33,10 @@ export interface GatewayOptions {
   /** Connections that stand still within a request, and idle ones between requests. */
   readonly idleMs: number;
   readonly keepAliveMs: number;
+  /** Most requests at once. */
+  readonly concurrentRequests: number;
+  /** Told of an error that was nobody's: the log. */
+  readonly unexpected: (err: unknown) => void;
   /** Told of every outcome: metrics and the log. */
   readonly observe: (outcome: Outcome) => void;
 }
@@ -60,7 +73,6 @@ export function createGateway(options: GatewayOptions): Gateway {
   const verifier = createVerifier<Identity>({ lookup: (id) => options.lookup(id), regions, services: ['s3'] });
 
   async function serve(req: IncomingMessage, res: ServerResponse, target: string, mount: string): Promise<void> {
-    if (res.socket === null && !(await turnOf(req, res))) return;
     const started = performance.now();
     const arrival = arrive(req, target, trusted, rooms.entropy);
     const entry = rooms.audit.begin({ requestId: arrival.requestId, source: arrival.source });
@@ -109,8 +121,24 @@ export function createGateway(options: GatewayOptions): Gateway {
     }
   }
 
-  return { serve, attach: (server) => attachTo(server, options.idleMs, options.keepAliveMs) };
+  return {
+    serve: guarded(serve, guardOf(options)),
+    attach: (server) => attachTo(server, options.idleMs, options.keepAliveMs),
+  };
 }
+
+function guardOf({ rooms, concurrentRequests, observe, unexpected }: GatewayOptions): GuardOptions {
+  return {
+    concurrent: concurrentRequests,
+    requestId: () => requestIdOf(rooms.entropy),
+    overloaded: (requestId, res, { code, reason }) =>
+      observe({ ...REFUSED, requestId, status: res.statusCode, code, reason }),
+    unexpected,
+  };
+}
+
+/** Of what was not looked at nothing is known. */
+const REFUSED = { operation: 'unknown', mode: 'none', seconds: 0, received: 0, sent: 0 } as const;
 
 /** The request as it is below the mount path, which is no part of any bucket's name. */
 function below(mount: string, request: VerifiedRequest): VerifiedRequest {
