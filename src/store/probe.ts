@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { StoreClient, StoreTraits } from './port.ts';
+import type { ProbeBench } from './trait-probes.ts';
 import { CAREFUL_TRAITS, TRAITS, type TraitName } from './traits.ts';
 
 export type Finding = boolean | 'unknown';
@@ -22,32 +23,33 @@ export interface ProbeOptions {
 export async function probeTraits(options: ProbeOptions): Promise<Findings> {
   const clients = new Map<string, StoreClient>();
   const keys = new Set<string>();
-  const bench = {
+  const bench = (turn: string): ProbeBench => ({
     bucket: options.systemBucket,
-    key: (name: string) => {
-      const key = `probe/${options.run}/${name}`;
+    key: (name) => {
+      const key = `probe/${options.run}${turn}/${name}`;
       keys.add(key);
       return key;
     },
-    client: (traits: Partial<StoreTraits>) => {
+    client: (traits) => {
       const id = JSON.stringify(traits);
       const client = clients.get(id) ?? options.client({ ...CAREFUL_TRAITS, ...traits });
       clients.set(id, client);
       return client;
     },
-    pause: (ms: number) => delay(ms, undefined),
-  };
+    pause: (ms) => delay(ms, undefined),
+  });
   const found = await Promise.all(
     TRAITS.map(async ({ name, probe }): Promise<[TraitName, Finding]> => {
       if (options.skip?.has(name) === true) return [name, 'unknown'];
       try {
-        return [name, await probe(bench)];
+        // What is found is kept: a store that failed once must not lack a trait for good.
+        return [name, (await probe(bench(''))) || (await probe(bench('-again')))];
       } catch {
         return [name, 'unknown'];
       }
     }),
   );
-  await cleanUp(bench.client({}), options.systemBucket, keys);
+  await cleanUp(bench('').client({}), options.systemBucket, keys);
   await Promise.all([...clients.values()].map((client) => client.close()));
   return Object.freeze(Object.fromEntries(found)) as unknown as Findings;
 }

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { postForm } from '../support/post-form.ts';
 import { withTrailer, xmlTexts, type RawRequest } from '../support/s3-raw.ts';
 import type { Lane } from './lane.ts';
 import { bodies, holds, old, OLD, ready, single, type FaultedOperation } from './operation.ts';
@@ -16,6 +17,24 @@ function write(
       return {
         send: () => lane.site.send('PUT', key, request(bodies[body])),
         look: () => holds(lane, key, { old: OLD, new: bodies[body] }),
+        before: 'old',
+        after: 'new',
+      };
+    },
+  };
+}
+
+function form(name: string, body: Buffer, only?: RegExp): FaultedOperation {
+  return {
+    name,
+    ...(only === undefined ? {} : { only, heavy: true }),
+    async prepare(lane) {
+      const key = lane.key('form');
+      await single(lane, key, OLD);
+      const spec = { fields: [['key', key]] as const, file: body };
+      return {
+        send: () => postForm(lane.gateway.raw, lane.site.bucket, spec),
+        look: () => holds(lane, key, { old: OLD, new: body }),
         before: 'old',
         after: 'new',
       };
@@ -134,6 +153,8 @@ export const OBJECTS: readonly FaultedOperation[] = [
       });
     },
   },
+  form('POST object', bodies.small),
+  form('POST object, in parts', bodies.twoParts, /POST object upload$/),
   read('GetObject', (lane, key) => single(lane, key, bodies.small), {}),
   read('GetObject, several segments', (lane, key) => single(lane, key, bodies.middle), {}),
   read('GetObject, range', (lane, key) => single(lane, key, bodies.middle), { range: [70_000, 170_000] }),

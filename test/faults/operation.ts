@@ -40,6 +40,8 @@ export const bodies = {
   large: randomBytes(1_300_000),
   /** No part of less would be the store's. */
   part: randomBytes(5 * 1024 ** 2),
+  /** Of a form. */
+  twoParts: randomBytes(8 * 1024 ** 2 + 1),
 };
 
 /** Puts, with a plain retry of what this lane itself does to prepare. */
