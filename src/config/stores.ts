@@ -29,6 +29,7 @@ function traits() {
     atomicCopy: trait(
       'A CopyObject is one step, onto the same key too, and honours If-Match and `If-None-Match: *`. Never found by the probe.',
     ),
+    keepsRedirect: trait('Keeps `x-amz-website-redirect-location`.'),
     keepsPathsApart: trait('Takes `a//b`, `/a`, `./a` and `b/../a` for other keys than `a/b` and `a`.'),
   });
 }

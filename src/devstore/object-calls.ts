@@ -21,8 +21,9 @@ const MAX_KEY_BYTES = 1024;
 const MAX_METADATA_BYTES = 2048;
 const META = 'x-amz-meta-';
 const STORAGE_CLASS = 'x-amz-storage-class';
-const CONTENT_HEADERS = ['cache-control', 'content-disposition', 'content-language', 'content-type', 'expires'];
-const OVERRIDES = [...CONTENT_HEADERS, 'content-encoding'];
+const OVERRIDABLE = ['cache-control', 'content-disposition', 'content-language', 'content-type', 'expires'];
+const CONTENT_HEADERS = [...OVERRIDABLE, 'x-amz-website-redirect-location'];
+const OVERRIDES = [...OVERRIDABLE, 'content-encoding'];
 /** AWS's limit for a copy in one request. */
 const MAX_COPY = 5 * 1024 ** 3;
 

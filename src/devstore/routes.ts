@@ -92,6 +92,7 @@ const AMZ_HEADERS = new Set(
   [
     ...['date', 'content-sha256', 'decoded-content-length', 'trailer', 'user-agent', 'sdk-checksum-algorithm'],
     ...['checksum-mode', 'checksum-algorithm', 'checksum-type', 'storage-class', 'tagging', 'tagging-directive'],
+    ...['website-redirect-location'],
     ...['checksum-crc32', 'checksum-crc32c', 'checksum-sha1', 'checksum-sha256'],
     ...['metadata-directive', 'copy-source', 'copy-source-range', 'copy-source-if-match', 'copy-source-if-none-match'],
     ...['copy-source-if-modified-since', 'copy-source-if-unmodified-since'],

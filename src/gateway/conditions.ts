@@ -69,6 +69,9 @@ export function validatorsOf({ etag, 'last-modified': modified }: StoreHeaders):
 export function writeConditions(headers: Headers, traits: StoreTraits): Record<string, string> {
   const match = headers['if-match'];
   const noneMatch = headers['if-none-match'];
+  refuseNamed(headers, DATES);
+  // AWS takes one of them.
+  if (match !== undefined && noneMatch !== undefined) refuse('If-Match together with If-None-Match');
   if (match !== undefined && !traits.putIfMatch) refuse('If-Match');
   if (noneMatch !== undefined && (!traits.putIfNoneMatch || noneMatch !== '*')) refuse('If-None-Match');
   return {
@@ -80,6 +83,7 @@ export function writeConditions(headers: Headers, traits: StoreTraits): Record<s
 /** Conditions of a CompleteMultipartUpload. */
 export function completeConditions(headers: Headers, traits: StoreTraits): Record<string, string> {
   const noneMatch = headers['if-none-match'];
+  refuseNamed(headers, DATES);
   // No store at hand is known to compare the object's ETag here.
   if (headers['if-match'] !== undefined) refuse('If-Match');
   if (noneMatch === undefined) return {};
@@ -87,12 +91,21 @@ export function completeConditions(headers: Headers, traits: StoreTraits): Recor
   return { 'if-none-match': '*' };
 }
 
-/** Conditions of a DELETE. */
+/** Conditions of a DELETE; those of directory buckets speak of the store's own sizes and dates. */
 export function deleteConditions(headers: Headers, traits: StoreTraits): Record<string, string> {
   const match = headers['if-match'];
+  refuseNamed(headers, [...DATES, 'If-None-Match', 'x-amz-if-match-last-modified-time', 'x-amz-if-match-size']);
   if (match === undefined) return {};
   if (!traits.deleteIfMatch) refuse('If-Match');
   return { 'if-match': translated('if-match', match) };
+}
+
+/** Conditions that no write on S3 knows. */
+const DATES = ['If-Modified-Since', 'If-Unmodified-Since'] as const;
+
+function refuseNamed(headers: Headers, names: readonly string[]): void {
+  const name = names.find((candidate) => headers[candidate.toLowerCase()] !== undefined);
+  if (name !== undefined) refuse(name);
 }
 
 function refuse(name: string): never {

@@ -1,11 +1,12 @@
 import { ServiceError, type ErrorCode } from '../errors.ts';
 import type { Forward } from '../s3/operation.ts';
+import type { StoreResponse } from '../store/port.ts';
 import { ANSWER_LIMIT, callStore, smallBody } from './calls.ts';
 import type { BucketExchange, Reply } from './exchange.ts';
 import { answerHeaders, forwardedRequest } from './headers.ts';
 import { refuseErrorIn, storeError } from './store-errors.ts';
 import { storePlace } from './target.ts';
-import { contentMd5 } from './xml-body.ts';
+import { contentMd5, XML } from './xml-body.ts';
 
 /** Bodies of tagging, ACL, lifecycle and the like (AWS's own limits are smaller). */
 const BODY_LIMIT = 1024 * 1024;
@@ -26,17 +27,23 @@ export async function forward(x: BucketExchange<Forward>): Promise<Reply> {
       reason: 'mapped-bucket-setting',
     });
   }
-  const body = await smallBody(x, BODY_LIMIT);
+  const sent = await smallBody(x, BODY_LIMIT);
   const response = await callStore(x, {
     method: op.row.method,
     ...(op.key === undefined ? { bucket: bucket.target.bucket } : storePlace(bucket, op.key)),
     query: op.query,
-    headers: { ...forwardedRequest(x), ...(body.length === 0 ? {} : contentMd5(body)) },
-    ...(op.row.method === 'GET' || op.row.method === 'HEAD' ? {} : { body }),
+    headers: { ...forwardedRequest(x), ...(sent.length === 0 ? {} : contentMd5(sent)) },
+    ...(op.row.method === 'GET' || op.row.method === 'HEAD' ? {} : { body: sent }),
   });
   if (response.status >= 300) throw await storeError(response, missing(op));
-  const headers = answerHeaders(x, response.headers);
-  const answer = await response.collect(ANSWER_LIMIT);
-  refuseErrorIn(answer);
-  return { status: response.status, headers, body: answer };
+  const body = await response.collect(ANSWER_LIMIT);
+  refuseErrorIn(body);
+  return { status: response.status, headers: { ...answerHeaders(x, response.headers), ...typeOf(response) }, body };
+}
+
+/** Configurations are XML, policies are JSON: a store does not get to say that its answer is a page. */
+function typeOf({ headers }: StoreResponse): Record<string, string> {
+  const type = headers['content-type'];
+  if (type === undefined || /^(?:application|text)\/(?:xml|json|plain)(?:;|$)/.test(type)) return {};
+  return XML;
 }

@@ -1,5 +1,6 @@
 import { ServiceError } from '../errors.ts';
 import { requestHeadersFor, responseHeadersFor } from '../s3/headers.ts';
+import { assertLock } from '../s3/object-lock.ts';
 import { toClientEtag } from '../sse/etag.ts';
 import { ENVELOPE_HEADER } from '../sse/format.ts';
 import type { StoreHeaders } from '../store/port.ts';
@@ -7,6 +8,7 @@ import type { BucketExchange } from './exchange.ts';
 
 /** AWS's own default. Stores guess one when none is sent, and the metadata digest must cover what is kept. */
 const DEFAULT_CONTENT_TYPE = 'binary/octet-stream';
+const REDIRECT = 'x-amz-website-redirect-location';
 /** Of an empty `dir/` marker: what S3 consoles send, and what stores with paths for keys turn every other type into. */
 const MARKER_CONTENT_TYPE = 'application/x-directory';
 
@@ -17,7 +19,19 @@ export function forwardedRequest(x: BucketExchange): Record<string, string> {
 
 /** What the store keeps beside a body of `length` bytes. */
 export function objectHeaders(x: BucketExchange, key: string, length: number): Record<string, string> {
-  return withContentType(forwardedRequest(x), key, length);
+  const headers = withContentType(forwardedRequest(x), key, length);
+  assertLock(headers);
+  refuseRedirect(x, headers);
+  return headers;
+}
+
+/** It is under the metadata digest: dropped in silence, the object would not open again. */
+export function refuseRedirect(x: BucketExchange, headers: StoreHeaders): void {
+  if (headers[REDIRECT] === undefined || x.rooms.store.traits.keepsRedirect) return;
+  throw new ServiceError('NotImplemented', {
+    message: `The store behind does not keep ${REDIRECT}.`,
+    reason: 'redirect-trait',
+  });
 }
 
 /** An empty Content-Type counts as none. */

@@ -1,5 +1,6 @@
 import { ServiceError } from '../errors.ts';
 import { checksumPlan } from '../s3/checksum.ts';
+import { asksForLock, assertDigest } from '../s3/object-lock.ts';
 import type { PostObject, PutObject } from '../s3/operation.ts';
 import { toClientEtag } from '../sse/etag.ts';
 import { ENVELOPE_HEADER } from '../sse/format.ts';
@@ -32,6 +33,8 @@ export async function putSealed(x: Putting, length: number, collected?: Buffer):
   const sse = writeSse(x);
   const plan = checksumPlan(caller.request.headers);
   const headers = objectHeaders(x, op.key, length);
+  const locked = asksForLock(headers);
+  if (locked) assertDigest(caller.request.headers);
   refuseSlash(x, op.key, length);
   const conditions = writeConditions(caller.request.headers, rooms.store.traits);
   const ended = endOfStreams(x, sse.mode);
@@ -52,8 +55,13 @@ export async function putSealed(x: Putting, length: number, collected?: Buffer):
     }),
     assertCommittable: () => assertCommittable(x, keys),
     ended,
+    digested: locked,
   });
-  await assertDone(response, 'NoSuchBucket');
+  try {
+    await assertDone(response, 'NoSuchBucket');
+  } catch (err) {
+    throw locked ? lockRefusal(err) : err;
+  }
   const { etag = '', 'x-amz-version-id': version } = response.headers;
   if (version !== undefined) x.entry.add({ versionId: version });
   return {
@@ -65,4 +73,14 @@ export async function putSealed(x: Putting, length: number, collected?: Buffer):
       ...sseAnswer(x, keys, 'write', sse.mode === 'SSE-C' ? sse : undefined),
     },
   };
+}
+
+/** A bucket without Object Lock is told from another bad request by the store's words alone, which never pass. */
+function lockRefusal(err: unknown): unknown {
+  if (!(err instanceof ServiceError && err.code === 'InvalidRequest')) return err;
+  return new ServiceError('InvalidRequest', {
+    message:
+      'The store behind refuses the Object Lock headers: its bucket has no Object Lock, or it demands a digest that cannot be known beforehand.',
+    reason: err.reason,
+  });
 }

@@ -2,11 +2,19 @@ import { ServiceError } from '../errors.ts';
 import type { ChecksumPlan } from '../s3/checksum.ts';
 import { payloadReader } from '../sigv4/chunked.ts';
 import type { Checksum } from '../sse/format.ts';
-import type { StoreClient, StoreHeaders, StoreRequest, StoreResponse, StoreUpload } from '../store/port.ts';
+import type {
+  StoreClient,
+  StoreHeaders,
+  StoreRequest,
+  StoreResponse,
+  StoreUpload,
+  UploadRequest,
+} from '../store/port.ts';
 import { collectBody, pumpBody, type PayloadSink } from './body.ts';
 import { asChecksum } from './checksum.ts';
 import type { BucketExchange } from './exchange.ts';
 import { storeError } from './store-errors.ts';
+import { contentMd5 } from './xml-body.ts';
 
 /** Up to here a body is collected, verified and sealed as one buffer. */
 const SMALL = 128 * 1024;
@@ -33,6 +41,8 @@ export interface SealJob {
   readonly assertCommittable: () => void;
   /** Ends the stream wherever it is (`endOfStreams`, taken before the key was). */
   readonly ended: AbortSignal;
+  /** The store demands a digest of what it gets (Object Lock): Content-MD5, or a trailer behind a stream. */
+  readonly digested?: boolean;
 }
 
 export interface SealedBody {
@@ -65,7 +75,7 @@ async function sealCollected(
   plan.update(bytes);
   const checksum = asChecksum(plan.verify(trailers));
   const body = Buffer.concat([...sealer.update(bytes), ...sealer.finish()]);
-  const headers = job.headers(checksum);
+  const headers = { ...job.headers(checksum), ...(job.digested === true ? contentMd5(body) : {}) };
   job.assertCommittable();
   const response = await x.rooms.store.request({ ...job.request, method: 'PUT', headers, body });
   return { response, checksum };
@@ -84,7 +94,7 @@ function sealStreamed(job: SealJob): Promise<SealedBody> {
     const counted = { write, drained: () => sink.drained(), keepsNothing: true };
     return asChecksum(plan.verify(await pumpBody(x.body.req, payloadReader(x.caller), counted, job.ended)));
   };
-  const request = { ...job.request, headers, signal: x.signal };
+  const request = { ...job.request, headers, signal: x.signal, digested: job.digested === true };
   return sealPassing(x.rooms.store, { request, sealer, feed, assertCommittable });
 }
 
@@ -92,7 +102,7 @@ function sealStreamed(job: SealJob): Promise<SealedBody> {
 export type Feed = (sink: PayloadSink) => Promise<Checksum | undefined>;
 
 export interface Passing extends Pick<SealJob, 'sealer' | 'assertCommittable'> {
-  readonly request: Omit<StoreRequest, 'method' | 'body'>;
+  readonly request: UploadRequest;
   readonly feed: Feed;
 }
 

@@ -35,8 +35,8 @@ interface Head extends SignedRequest {
 }
 
 /** The end of the body must be part of the message where the store keeps bodies that were cut off (docs of the traits). */
-export function framingFor(traits: StoreTraits, length: number): BodyFraming {
-  if (traits.refusesShortBody) return plainFraming(length);
+export function framingFor(traits: StoreTraits, length: number, digested = false): BodyFraming {
+  if (traits.refusesShortBody && !(digested && traits.acceptsTrailers)) return plainFraming(length);
   return traits.acceptsTrailers ? trailerFraming(length) : signedFraming(length);
 }
 
@@ -124,7 +124,7 @@ function uploader(options: StoreClientOptions, headOf: HeadOf, timeouts: StoreTi
   const agent = secure ? new HttpsAgent({ ...agentOptions, ...options.tls }) : new HttpAgent(agentOptions);
   const upload: StoreClient['upload'] = (request, length) => {
     if (!Number.isSafeInteger(length) || length < 0) throw misuse('a length is a whole number');
-    const framing = framingFor(options.traits, length);
+    const framing = framingFor(options.traits, length, request.digested);
     // Signed once: a second attempt sends the same head, to which the signatures of chunks are chained.
     const head = headOf({ ...request, method: 'PUT' }, framedHeaders(framing, request.headers), framing.payloadHash);
     const origin = new URL(head.address.origin);

@@ -56,6 +56,11 @@ export interface StoreUpload {
   readonly answered: boolean;
 }
 
+export interface UploadRequest extends Omit<StoreRequest, 'method' | 'body'> {
+  /** With a checksum behind the body, where the store takes trailers: Object Lock demands one. */
+  readonly digested?: boolean;
+}
+
 export interface StoreClient {
   /**
    * Sends a request without a body or with a small one. Rejects with ServiceError ServiceUnavailable (reason
@@ -64,7 +69,7 @@ export interface StoreClient {
    */
   request(request: StoreRequest): Promise<StoreResponse>;
   /** Begins a PUT of exactly `length` bytes, framed as the store's traits demand. */
-  upload(request: Omit<StoreRequest, 'method' | 'body'>, length: number): StoreUpload;
+  upload(request: UploadRequest, length: number): StoreUpload;
   readonly traits: StoreTraits;
   close(): Promise<void>;
 }
@@ -96,6 +101,8 @@ export interface StoreTraits {
   readonly copyTags: boolean;
   /** CopyObject is one step, onto the same key too, and honours `If-Match` and `If-None-Match: *`. */
   readonly atomicCopy: boolean;
+  /** Keeps `x-amz-website-redirect-location`. */
+  readonly keepsRedirect: boolean;
   /** Takes `a//b`, `/a`, `./a` and `b/../a` for other keys than `a/b` and `a`. */
   readonly keepsPathsApart: boolean;
 }

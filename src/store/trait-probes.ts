@@ -195,6 +195,14 @@ export const probeSlashMetadata: Probe = async (bench) => {
   return (await call(bench, { method: 'HEAD', key })).headers['x-amz-meta-probe'] === 'kept';
 };
 
+export const probeRedirect: Probe = async (bench) => {
+  const key = bench.key('redirect');
+  const headers = { 'x-amz-website-redirect-location': '/elsewhere' };
+  const answer = telling(await call(bench, { method: 'PUT', key, body: OLD, headers }));
+  if (answer.status !== 200) return false;
+  return (await call(bench, { method: 'HEAD', key })).headers['x-amz-website-redirect-location'] === '/elsewhere';
+};
+
 /** Is an object reached, changed or deleted by another spelling of its path? A refusal of the spelling is no. */
 export const probePathsApart: Probe = async (bench) => {
   const key = bench.key('paths/one');

@@ -7,6 +7,7 @@ import {
   probePathsApart,
   probePutIfMatch,
   probePutIfNoneMatch,
+  probeRedirect,
   probeShortBody,
   probeSlashBody,
   probeSlashMetadata,
@@ -95,6 +96,12 @@ export const TRAITS: readonly TraitRow[] = [
       'a copy of an object onto itself goes through the system bucket, one with If-Match or If-None-Match through the gateway',
     // No probe can show what two requests at once do not do (versitygw and SeaweedFS pass every single one).
     probe: () => Promise.resolve(false),
+  },
+  {
+    name: 'keepsRedirect',
+    careful: false,
+    missing: 'an upload with x-amz-website-redirect-location is refused: without it the object would not verify',
+    probe: probeRedirect,
   },
   {
     name: 'keepsPathsApart',

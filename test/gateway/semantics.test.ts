@@ -55,6 +55,18 @@ describe.each(inject('stores'))('semantics over $name', (store) => {
       ['If-Unmodified-Since in the past', () => ({ 'if-unmodified-since': past }), 412],
       ['If-Unmodified-Since in the future', () => ({ 'if-unmodified-since': future }), 200],
       ['If-Match beside a date that fails', (tag) => ({ 'if-match': tag, 'if-unmodified-since': past }), 200],
+      ['If-Match of the ETag in its weak form', (tag) => ({ 'if-match': `W/${tag}` }), 412],
+      ['If-None-Match of the ETag in its weak form', (tag) => ({ 'if-none-match': `W/${tag}` }), 304],
+      ['If-None-Match in a list', (tag) => ({ 'if-none-match': `"${'0'.repeat(32)}-01", ${tag}` }), 304],
+      ['If-None-Match beside a date', (tag) => ({ 'if-none-match': tag, 'if-modified-since': past }), 304],
+      [
+        'If-None-Match of another beside a date',
+        () => ({ 'if-none-match': `"${'0'.repeat(32)}-01"`, 'if-modified-since': future }),
+        200,
+      ],
+      ['If-Match and If-None-Match of the ETag', (tag) => ({ 'if-match': tag, 'if-none-match': tag }), 304],
+      ['If-Match of another before a 304', (tag) => ({ 'if-match': '"0-01"', 'if-none-match': tag }), 412],
+      ['a date that is none', () => ({ 'if-modified-since': 'yesterday', 'if-unmodified-since': '2015' }), 200],
     ])('%s', async (_title, headersOf, status) => {
       expect(etag).toMatch(/^"[0-9a-f]{32}-01"$/);
       const headers = headersOf(etag);
@@ -114,6 +126,21 @@ describe.each(inject('stores'))('semantics over $name', (store) => {
       const large = { headers: { 'if-match': `"${'0'.repeat(32)}-01"` }, body };
       expect(told(await send('PUT', 'conditional', large))).toBe(expected('412 PreconditionFailed', gaps));
       expect((await send('GET', 'conditional')).headers.etag).toBe(first);
+    });
+
+    it.each<[RawRequest['method'], Headers]>([
+      ['PUT', { 'if-modified-since': 'Thu, 01 Jan 2015 00:00:00 GMT' }],
+      ['PUT', { 'if-unmodified-since': 'Thu, 01 Jan 2015 00:00:00 GMT' }],
+      ['PUT', { 'if-match': '*', 'if-none-match': '*' }],
+      ['DELETE', { 'if-none-match': '*' }],
+      ['DELETE', { 'if-unmodified-since': 'Thu, 01 Jan 2015 00:00:00 GMT' }],
+      ['DELETE', { 'x-amz-if-match-size': '5' }],
+      ['DELETE', { 'x-amz-if-match-last-modified-time': 'Thu, 01 Jan 2015 00:00:00 GMT' }],
+    ])('%s with %j is refused, never passed over', async (method, headers) => {
+      await write({}, 'first');
+      const answer = await send(method, 'conditional', { headers, ...(method === 'PUT' ? { body: 'second' } : {}) });
+      expect(told(answer)).toBe('501 NotImplemented');
+      expect((await send('GET', 'conditional')).text).toBe('first');
     });
 
     it('DELETE with If-Match', async () => {

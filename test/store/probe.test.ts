@@ -83,6 +83,11 @@ test.each<[string, keyof StoreTraits, (request: StoreRequest) => StoreRequest]>(
     (request) =>
       request.key?.endsWith('/') === true ? without(request, (name) => name.startsWith('x-amz-meta-')) : request,
   ],
+  [
+    'drops a redirect',
+    'keepsRedirect',
+    (request) => without(request, (name) => name === 'x-amz-website-redirect-location'),
+  ],
   ...(
     [
       [/^\//, 'HEAD'],

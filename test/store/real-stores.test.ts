@@ -13,7 +13,7 @@ import { clientFor } from './clients.ts';
 const KNOWN: Readonly<Record<string, StoreTraits>> = {
   devstore: allBut(),
   versitygw: allBut('refusesShortBody', 'keepsSlashBody', 'keepsPathsApart'),
-  seaweedfs: allBut('keepsSlashBody', 'keepsSlashMetadata', 'keepsPathsApart'),
+  seaweedfs: allBut('keepsSlashBody', 'keepsSlashMetadata', 'keepsPathsApart', 'keepsRedirect'),
   radosgw: allBut(
     ...(['acceptsTrailers', 'putIfMatch', 'completeIfNoneMatch', 'deleteIfMatch'] as const),
     ...(['copySourceIfMatch', 'copyTags'] as const),
