@@ -1,5 +1,5 @@
 import { ServiceError } from '../errors.ts';
-import { conditionsOf, evaluateConditions } from '../s3/conditions.ts';
+import { conditionsOf, evaluateConditions, httpDate } from '../s3/conditions.ts';
 import { toClientEtag, toStoreCondition, toStoreEtag } from '../sse/etag.ts';
 import type { StoreHeaders, StoreTraits } from '../store/port.ts';
 
@@ -42,7 +42,8 @@ export function readConditions(headers: Headers): Record<string, string> {
     if (tag !== undefined) out[name] = tag;
     // A date counts only where there is no tag (RFC 9110 section 13.2.2).
     const since = headers[date];
-    if (value === undefined && since !== undefined) out[date] = since;
+    // What is no date is ignored (section 13.1.3); stores read years into it.
+    if (value === undefined && since !== undefined && !Number.isNaN(httpDate(since))) out[date] = since;
   }
   return out;
 }

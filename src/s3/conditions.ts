@@ -42,7 +42,7 @@ export function evaluateConditions(conditions: Conditions, found: Validators): '
 }
 
 /** NaN for what is no date: it compares false. */
-function httpDate(text: string): number {
+export function httpDate(text: string): number {
   return /^[A-Za-z]{3,9}, /.test(text) ? Date.parse(text) : NaN;
 }
 
