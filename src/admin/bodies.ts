@@ -28,7 +28,10 @@ export const adoptBody = strict({
     prefix: z
       .string()
       .max(512)
-      .regex(/^[^\p{Cc}\p{Cs}]*$/u, 'expected a key prefix')
+      .regex(
+        /^(?:(?!\.{1,2}\/)[^\p{Cc}\p{Cs}/]+\/)*$/u,
+        'expected a key prefix that ends in "/", without empty, "." or ".." segments',
+      )
       .default(''),
   }).optional(),
 });

@@ -1,3 +1,4 @@
+import type { BucketRecord } from '../control/buckets.ts';
 import type { NewBucket } from '../control/buckets.ts';
 import { ServiceError } from '../errors.ts';
 import {
@@ -7,6 +8,7 @@ import {
   formatLocation,
   parseBucketList,
   parseCreateBucket,
+  type BucketEntry,
 } from '../s3/buckets.ts';
 import type { CreateBucket, DeleteBucket, GetBucketLocation, HeadBucket, ListBuckets } from '../s3/operation.ts';
 import { requestHeadersFor } from '../s3/headers.ts';
@@ -27,7 +29,7 @@ export async function listBuckets(x: Exchange<ListBuckets>): Promise<Reply> {
   const { prefix = '', maxBuckets = 10_000, continuationToken = '', bucketRegion } = x.op;
   const after = Buffer.from(continuationToken, 'base64url').toString('utf8');
   const { region, systemBucket } = x.rooms.settings;
-  const matching = all.buckets.filter(
+  const matching = (await clientNames(x, all.buckets)).filter(
     ({ name }) =>
       name !== systemBucket &&
       name.startsWith(prefix) &&
@@ -41,6 +43,20 @@ export async function listBuckets(x: Exchange<ListBuckets>): Promise<Reply> {
   return { status: 200, headers: XML, body: formatBucketList({ owner, buckets, ...token }, x.op.prefix) };
 }
 
+/** A bucket that is mapped shows under its own name; the one that it lies in only if it is a bucket of ours, too. */
+async function clientNames(x: Exchange, stored: readonly BucketEntry[]): Promise<BucketEntry[]> {
+  const known = await allRecords(x);
+  const names = new Set(known.map(({ name }) => name));
+  const mapped = known.filter(({ name, record }) => record.target.bucket !== name);
+  const targets = new Set(mapped.map(({ record }) => record.target.bucket));
+  const atStore = new Set(stored.map(({ name }) => name));
+  const shown = stored.filter(({ name }) => names.has(name) || !targets.has(name));
+  const own = new Set(shown.map(({ name }) => name));
+  const more = mapped.filter(({ name, record }) => atStore.has(record.target.bucket) && !own.has(name));
+  const entries = more.map(({ name, record }) => ({ name, creationDate: record.createdAt }));
+  return [...shown, ...entries].sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
 /** The bucket at the store, then its record: a new id, so that nothing of an earlier bucket opens in it. */
 export async function createBucket(x: Exchange<CreateBucket>): Promise<Reply> {
   const { settings, buckets } = x.rooms;
@@ -48,6 +64,8 @@ export async function createBucket(x: Exchange<CreateBucket>): Promise<Reply> {
   assertLocationConstraint(request.locationConstraint, settings.region);
   const record = await buckets.get(x.op.bucket);
   if (record !== undefined) {
+    // A mapping is an administrator's, and stays his.
+    if (record.target.bucket !== x.op.bucket) throw new ServiceError('BucketAlreadyOwnedByYou');
     if (await standsAtStore(x, record.target.bucket)) throw new ServiceError('BucketAlreadyOwnedByYou');
     // Deleted behind our back: what comes under this name is another bucket.
     await buckets.retire(x.op.bucket);
@@ -85,14 +103,14 @@ export async function getBucketLocation(x: Exchange<GetBucketLocation>): Promise
 export async function deleteBucket(x: Exchange<DeleteBucket>): Promise<Reply> {
   const record = await x.rooms.buckets.get(x.op.bucket);
   const bucket = record?.target.bucket ?? x.op.bucket;
-  // It is not this client's alone: others are mapped into it.
-  if (record !== undefined && record.target.prefix !== '') {
-    throw new ServiceError('NotImplemented', {
-      message: 'The bucket is a part of a bucket at the store, which is not deleted from here.',
-      reason: 'mapped-bucket-setting',
-    });
+  const prefix = record?.target.prefix ?? '';
+  if (record === undefined) await refuseMappedTarget(x, bucket);
+  if (!(await isEmpty(x, bucket, prefix))) throw new ServiceError('BucketNotEmpty');
+  if (prefix !== '') {
+    // The bucket at the store is not this client's alone: what ends is the mapping.
+    await x.rooms.buckets.retire(x.op.bucket);
+    return { status: 204, headers: {} };
   }
-  if (!(await isEmpty(x, bucket))) throw new ServiceError('BucketNotEmpty');
   const response = await callStore(x, { method: 'DELETE', bucket });
   await assertDone(response, 'NoSuchBucket');
   if (record !== undefined) await x.rooms.buckets.retire(x.op.bucket);
@@ -104,14 +122,24 @@ export async function deleteBucket(x: Exchange<DeleteBucket>): Promise<Reply> {
  * theirs.
  */
 export async function refuseMappedTarget(x: Exchange, name: string): Promise<void> {
-  const { buckets } = x.rooms;
-  const records = await Promise.all((await buckets.list()).map((known) => buckets.get(known)));
-  if (records.some((record) => record?.target.bucket === name)) {
+  if (await isMappedTarget(x, name)) {
     throw new ServiceError('InvalidBucketState', {
       message: 'Other buckets are mapped into this bucket of the store.',
       reason: 'bucket-mapped',
     });
   }
+}
+
+async function isMappedTarget(x: Exchange, bucket: string): Promise<boolean> {
+  return (await allRecords(x)).some(({ record }) => record.target.bucket === bucket);
+}
+
+async function allRecords(x: Exchange): Promise<{ readonly name: string; readonly record: BucketRecord }[]> {
+  const { buckets } = x.rooms;
+  const all = await Promise.all(
+    (await buckets.list()).map(async (name) => ({ name, record: await buckets.get(name) })),
+  );
+  return all.flatMap(({ name, record }) => (record === undefined ? [] : [{ name, record }]));
 }
 
 async function standsAtStore(x: Exchange, bucket: string): Promise<boolean> {
@@ -123,6 +151,8 @@ async function standsAtStore(x: Exchange, bucket: string): Promise<boolean> {
 
 async function exists(x: Exchange, name: string): Promise<void> {
   const record = await x.rooms.buckets.get(name);
+  // Others lie in it; by its own name it is nobody's.
+  if (record === undefined && (await isMappedTarget(x, name))) throw new ServiceError('NoSuchBucket');
   const response = await callStore(x, { method: 'HEAD', bucket: record?.target.bucket ?? name });
   if (response.status !== 200) throw await storeError(response, 'NoSuchBucket');
   response.discard();
@@ -136,8 +166,10 @@ export function notAdopted(bucket: string): ServiceError {
 }
 
 /** True when the store lists neither an object nor an older version nor a delete marker. Throws NoSuchBucket. */
-export async function isEmpty(x: Exchange, bucket: string): Promise<boolean> {
-  const list = (query: readonly (readonly [string, string])[]) => callStore(x, { method: 'GET', bucket, query });
+export async function isEmpty(x: Exchange, bucket: string, prefix = ''): Promise<boolean> {
+  const within = prefix === '' ? [] : [['prefix', prefix] as const];
+  const list = (query: readonly (readonly [string, string])[]) =>
+    callStore(x, { method: 'GET', bucket, query: [...query, ...within] });
   const objects = await list([
     ['list-type', '2'],
     ['max-keys', '1'],

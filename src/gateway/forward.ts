@@ -17,11 +17,14 @@ function missing(op: Forward): ErrorCode {
   return op.versionId === undefined ? 'NoSuchKey' : 'NoSuchVersion';
 }
 
+/** Settings of the store's bucket that are true of each object in it, wherever that is mapped. */
+const OF_OBJECTS: ReadonlySet<string> = new Set(['GetBucketVersioning', 'GetObjectLockConfiguration']);
+
 /** An operation of the list in s3/rows.ts that moves no object bytes: verified, re-signed, its body's hash our own. */
 export async function forward(x: BucketExchange<Forward>): Promise<Reply> {
   const { op, bucket } = x;
   // A setting of the store's bucket would hold for everybody whose bucket is mapped into it.
-  if (op.key === undefined && bucket.target.prefix !== '' && op.row.method !== 'GET') {
+  if (op.key === undefined && bucket.target.prefix !== '' && !OF_OBJECTS.has(op.name)) {
     throw new ServiceError('NotImplemented', {
       message: 'The bucket is a part of a bucket at the store, which has no such settings of its own.',
       reason: 'mapped-bucket-setting',
