@@ -15,8 +15,8 @@ import { describe, type Stored } from './stored.ts';
 import { sendOpened } from './stream.ts';
 
 /**
- * GetObject: one request to the store for the whole and for a range from a position; two for a suffix, and for a range
- * of an object in parts whose manifest is not at hand.
+ * GetObject: one request to the store for the whole and for a range in the first 5 MiB or of a known object; two for a
+ * suffix, and for a range of an object in parts whose manifest is not at hand.
  */
 export async function getObject(x: BucketExchange<GetObject>): Promise<Reply> {
   const sse = readSse(x);
