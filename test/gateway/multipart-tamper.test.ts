@@ -53,8 +53,8 @@ describe.each(inject('stores'))('over $name', (store) => {
     const upload = await open('again');
     const old = await upload.part(1, first);
     const small = await upload.part(2, second);
-    const [kept] = [await upload.part(1, randomBytes(5 * MIB))];
-    expect([old.etag === kept?.etag, (await upload.complete([kept ?? old, small])).status]).toEqual([false, 200]);
+    const kept = await upload.part(1, randomBytes(5 * MIB));
+    expect([old.etag === kept.etag, (await upload.complete([kept, small])).status]).toEqual([false, 200]);
     const again = await attacker.take(bucket, 'again');
     const reads: [string, RawResponse][] = [];
     const refused = async (name: string, body: Buffer): Promise<void> => {
