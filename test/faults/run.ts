@@ -40,9 +40,14 @@ async function inTime<T>(work: Promise<T>): Promise<T | undefined> {
 
 /** The steps of an operation that nothing befalls, in words. */
 export async function stepsOf(lane: Lane, operation: FaultedOperation): Promise<string[]> {
-  const prepared = await operation.prepare(lane);
+  let prepared = await operation.prepare(lane);
   lane.proxy.record();
-  const answer = await prepared.send();
+  let answer = await prepared.send();
+  for (let more = 3; more > 0 && isRetryable(answer); more -= 1) {
+    prepared = await operation.prepare(lane);
+    lane.proxy.record();
+    answer = await prepared.send();
+  }
   const { calls } = await lane.proxy.disarm();
   const problems = await judge(operation, prepared, answer);
   const seen = await prepared.look();
