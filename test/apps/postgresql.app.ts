@@ -82,7 +82,9 @@ describe(`PostgreSQL with pgBackRest over ${APPLICATION.store}`, () => {
     await addRows();
     await pgbackrest('backup', '--type=incr');
     await addRows();
-    expect(await pgbackrest('verify')).toBe('');
+    const verified = await pgbackrest('verify', '--output=text', '--verbose');
+    expect(verified).toContain('status: ok');
+    expect(verified.match(/status: valid/g)).toHaveLength(2);
   });
 
   it('the database folder is lost; the restored database has every row', async () => {
