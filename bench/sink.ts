@@ -10,9 +10,9 @@ interface StoredObject {
 }
 
 const objects = new Map<string, StoredObject>();
-const EMPTY_LISTING =
-  '<?xml version="1.0" encoding="UTF-8"?><ListBucketResult><KeyCount>0</KeyCount><MaxKeys>1</MaxKeys>' +
-  '<IsTruncated>false</IsTruncated></ListBucketResult>';
+const emptyListing = (root: string): string =>
+  `<?xml version="1.0" encoding="UTF-8"?><${root}><KeyCount>0</KeyCount><MaxKeys>1</MaxKeys>` +
+  `<IsTruncated>false</IsTruncated></${root}>`;
 const ETAG = '"0123456789abcdef0123456789abcdef"';
 let requests = 0;
 
@@ -73,7 +73,8 @@ const server = createServer((req, res) => {
   else if (isObject) get(path, req, res);
   else {
     req.resume();
-    res.end(req.method === 'GET' && query !== undefined ? EMPTY_LISTING : undefined);
+    const root = query?.includes('versions=') === true ? 'ListVersionsResult' : 'ListBucketResult';
+    res.end(req.method === 'GET' && query !== undefined ? emptyListing(root) : undefined);
   }
 });
 server.listen(0, '127.0.0.1', () => {
