@@ -6,9 +6,11 @@ import { startFakeStore, type FakeConnection } from './fake-store.ts';
 
 const GET: StoreRequest = { method: 'GET', bucket: 'bkt', key: 'k' };
 const CLOSE = 'connection: close\r\n';
+const PATIENCE_MS = 5_000;
 const closers: (() => Promise<void>)[] = [];
 afterEach(async () => {
-  for (const close of closers.splice(0).reverse()) await close();
+  // A connection that stands still for ever must not hold the run: what hangs has failed already.
+  for (const close of closers.splice(0).reverse()) await Promise.race([close(), sleep(PATIENCE_MS)]);
 });
 
 async function clientOf(answer: (connection: FakeConnection) => void | Promise<void>): Promise<StoreClient> {
@@ -36,10 +38,11 @@ async function readSlowly(client: StoreClient): Promise<string> {
       return false;
     },
   });
-  return ended.then(
+  const told = ended.then(
     () => Buffer.concat(chunks).toString(),
     (err: unknown) => `${Buffer.concat(chunks).toString()}, then ${(err as { reason?: string }).reason ?? String(err)}`,
   );
+  return Promise.race([told, sleep(PATIENCE_MS, 'nothing in time')]);
 }
 
 // Each of these ended the whole process before (nodejs/undici#5360): vitest reports what nobody catches.
