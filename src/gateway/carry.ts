@@ -7,7 +7,7 @@ import type { SourceRead } from './copy-source.ts';
 import type { BucketExchange } from './exchange.ts';
 import { copyInStore, type CopyOrder, type Copied, type Moved, type StoreSource } from './store-copy.ts';
 import { askStore, examine, readError, type Sealed } from './stored.ts';
-import { storeError } from './store-errors.ts';
+import { assertDone, storeError } from './store-errors.ts';
 import { pumpInto } from './stream.ts';
 import { storePlace } from './target.ts';
 
@@ -138,10 +138,8 @@ async function relay(job: Carry): Promise<Copied | Moved> {
     job.assertCommittable();
     upload.end();
     const put = await upload.response;
-    const refused = put.status === 200 ? undefined : await storeError(put, 'NoSuchBucket');
-    if (refused?.code === 'PreconditionFailed') return { moved: refused };
-    if (refused !== undefined) throw refused;
-    put.discard();
+    if (put.status === 412) return { moved: await storeError(put) };
+    await assertDone(put, 'NoSuchBucket');
     const { etag = '', 'x-amz-version-id': versionId } = put.headers;
     return { etag, versionId, lastModified: undefined };
   } catch (err) {

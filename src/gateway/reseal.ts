@@ -13,7 +13,7 @@ import { MAX_PUT } from './put.ts';
 import { lookAtEnd } from './read-parts.ts';
 import { sealPassing, type Feed } from './seal-body.ts';
 import { objectEnvelope, objectSealer } from './seal-object.ts';
-import { storeError } from './store-errors.ts';
+import { assertDone } from './store-errors.ts';
 import type { Stored } from './stored.ts';
 import { pumpInto, unlessEnded } from './stream.ts';
 import { storePlace } from './target.ts';
@@ -94,8 +94,7 @@ export async function resealObject(job: CopyJob): Promise<Made> {
       feed: feedOf(found, plain, isManaged(found.stored, sse.mode) ? ends.managed : ends.all, algorithm),
       assertCommittable: () => assertCommittable(x, keys),
     });
-    if (response.status !== 200) throw await storeError(response, 'NoSuchBucket');
-    response.discard();
+    await assertDone(response, 'NoSuchBucket');
     const { etag = '', 'x-amz-version-id': versionId } = response.headers;
     const copied = { etag, versionId, lastModified: undefined };
     return { keys, checksum: known ?? checksum, found: found.response.headers, copied };

@@ -1,11 +1,11 @@
-import { ServiceError, type ErrorCode } from '../errors.ts';
-import { parseStoreCopy } from '../s3/copy.ts';
+import { ServiceError } from '../errors.ts';
+import { parseStoreCopy, type StoreCopy } from '../s3/copy.ts';
 import { formatStoreComplete, parseCompleteResult, parseInitiateUpload, unquote } from '../s3/multipart.ts';
 import { encodeComponent, encodeKey } from '../sigv4/encode.ts';
 import type { StoreHeaders, StoreRequest, StoreResponse } from '../store/port.ts';
 import { ANSWER_LIMIT } from './calls.ts';
 import type { Exchange } from './exchange.ts';
-import { storeError } from './store-errors.ts';
+import { refuseErrorIn, storeError } from './store-errors.ts';
 import { MIN_PART } from './upload-part.ts';
 import { XML } from './xml-body.ts';
 
@@ -55,7 +55,7 @@ export async function copyInStore(order: CopyOrder): Promise<Copied | Moved> {
     return order.size <= order.x.rooms.settings.largestCopy ? await copyWhole(order) : await copyInParts(order);
   } catch (err) {
     // Some stores lose the source's bytes while they copy them (SeaweedFS answers 500).
-    if (err instanceof ServiceError && /^store-(?:412|404|5\d\d)$/.test(err.reason)) return { moved: err };
+    if (err instanceof ServiceError && /^store-(?:200|404|412|5\d\d)$/.test(err.reason)) return { moved: err };
     throw err;
   }
 }
@@ -83,18 +83,11 @@ function sourceHeaders({ from }: CopyOrder): Record<string, string> {
   };
 }
 
-async function copyResult(response: StoreResponse): Promise<{ etag: string; lastModified: string | undefined }> {
+async function copyResult(response: StoreResponse): Promise<StoreCopy> {
   if (response.status !== 200) throw await storeError(response, 'NoSuchKey');
-  const result = parseStoreCopy(await response.collect(ANSWER_LIMIT));
-  if ('code' in result) throw errorInBody(result.code);
-  return result;
-}
-
-/** Like AWS, stores may answer 200 and then say that it failed. */
-function errorInBody(code: string | undefined): ServiceError {
-  const known: ErrorCode | undefined =
-    code === 'PreconditionFailed' || code === 'NoSuchKey' || code === 'NoSuchUpload' ? code : undefined;
-  return new ServiceError(known ?? 'ServiceUnavailable', { reason: known === undefined ? 'store-500' : 'store-412' });
+  const body = await response.collect(ANSWER_LIMIT);
+  refuseErrorIn(body);
+  return parseStoreCopy(body);
 }
 
 /** Above the store's limit for one copy: the same bytes, in parts of an upload that carries the envelope. */
@@ -117,10 +110,11 @@ async function copyInParts(order: CopyOrder): Promise<Copied> {
     const done = { method: 'POST', ...to, query: [uploadId], headers: { ...XML, ...conditions }, body, ...by } as const;
     const response = await store.request(done);
     if (response.status !== 200) throw await storeError(response, 'NoSuchUpload');
-    const result = parseCompleteResult(await response.collect(ANSWER_LIMIT));
-    if ('code' in result) throw errorInBody(result.code);
+    const answer = await response.collect(ANSWER_LIMIT);
+    refuseErrorIn(answer);
+    const told = parseCompleteResult(answer);
     const versionId = response.headers['x-amz-version-id'];
-    const etag = result.etag === '' ? await etagOf(order) : result.etag;
+    const etag = 'etag' in told && told.etag !== '' ? told.etag : await etagOf(order);
     return { etag, versionId, lastModified: undefined };
   } catch (err) {
     const gone = store.request({ method: 'DELETE', ...to, query: [uploadId], ...by });

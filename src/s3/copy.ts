@@ -36,22 +36,20 @@ export function formatCopyResult(root: 'CopyObjectResult' | 'CopyPartResult', re
   ]);
 }
 
-/** The store's answer to a copy: what it made, or the code of an error inside a 200. */
-export type StoreCopy =
-  { readonly etag: string; readonly lastModified: string | undefined } | { readonly code: string | undefined };
+/** What the store says that it made. */
+export interface StoreCopy {
+  readonly etag: string;
+  readonly lastModified: string | undefined;
+}
 
 export function parseStoreCopy(body: Uint8Array): StoreCopy {
-  let root;
   try {
-    root = parseXml(body);
-    if (root.name === 'Error') return { code: textOf(root, 'Code') };
-    if (root.name === 'CopyObjectResult' || root.name === 'CopyPartResult') {
-      return { etag: textOf(root, 'ETag') ?? '', lastModified: textOf(root, 'LastModified') };
-    }
+    const root = parseXml(body);
+    if (root.name !== 'CopyObjectResult' && root.name !== 'CopyPartResult') throw new ServiceError('MalformedXML');
+    return { etag: textOf(root, 'ETag') ?? '', lastModified: textOf(root, 'LastModified') };
   } catch (cause) {
     throw new ServiceError('ServiceUnavailable', { reason: 'store-copy', cause });
   }
-  throw new ServiceError('ServiceUnavailable', { reason: 'store-copy' });
 }
 
 export type Tag = readonly [key: string, value: string];

@@ -35,6 +35,8 @@ export interface StoreProxy {
   lying<T>(lie: Lie, work: () => Promise<T>): Promise<T>;
   /** Answers in the store's place, which is not asked, while `work` runs; undefined asks it. */
   refusing<T>(refuse: (call: StoreCall) => StoreAnswer | undefined, work: () => Promise<T>): Promise<T>;
+  /** Holds the answers to these calls back for so long while `work` runs. */
+  delaying<T>(calls: (call: StoreCall) => boolean, ms: number, work: () => Promise<T>): Promise<T>;
   stop(): Promise<void>;
 }
 
@@ -43,6 +45,7 @@ export async function startStoreProxy(store: RawStore): Promise<StoreProxy> {
   const calls: StoreCall[] = [];
   let lie: Lie | undefined;
   let refuse: ((call: StoreCall) => StoreAnswer | undefined) | undefined;
+  let delay: { calls: (call: StoreCall) => boolean; ms: number } | undefined;
   let bytes = 0;
   const count = (chunk: Buffer): void => void (bytes += chunk.length);
   const server = createServer((req, res) => {
@@ -57,7 +60,9 @@ export async function startStoreProxy(store: RawStore): Promise<StoreProxy> {
       { hostname, port, method: call.method, path: call.target, headers: req.rawHeaders, setHost: false, agent: false },
       (answer) => {
         answer.on('data', count);
-        relay(answer, res, call, lie);
+        const late = delay?.calls(call) === true ? delay.ms : 0;
+        if (late === 0) relay(answer, res, call, lie);
+        else setTimeout(() => relay(answer.resume(), res, call, lie), late);
       },
     );
     req.on('data', count);
@@ -70,6 +75,14 @@ export async function startStoreProxy(store: RawStore): Promise<StoreProxy> {
   return {
     store: { ...store, endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}` },
     calls,
+    async delaying(slow, ms, work) {
+      delay = { calls: slow, ms };
+      try {
+        return await work();
+      } finally {
+        delay = undefined;
+      }
+    },
     async bytesOf(work) {
       bytes = 0;
       await work();
