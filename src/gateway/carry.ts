@@ -8,7 +8,9 @@ import type { BucketExchange } from './exchange.ts';
 import { copyInStore, type CopyOrder, type Copied, type Moved, type StoreSource } from './store-copy.ts';
 import { askStore, examine, readError, type Sealed } from './stored.ts';
 import { assertDone, storeError } from './store-errors.ts';
+import { sealPassing } from './seal-body.ts';
 import { pumpInto } from './stream.ts';
+import { COPIES } from './system-objects.ts';
 import { storePlace } from './target.ts';
 
 /** Sealed bytes that get another envelope, here or elsewhere. */
@@ -73,7 +75,7 @@ async function copyByPrivateKey(
 ): Promise<Copied | Moved> {
   const { x } = job;
   const { settings, entropy, store } = x.rooms;
-  const own = { bucket: settings.systemBucket, key: `copies/${entropy(16).toString('hex')}` };
+  const own = { bucket: settings.systemBucket, key: COPIES + entropy(16).toString('hex') };
   // ACL, lock, tags and storage class are the target's.
   const kept = Object.entries(job.headers).filter(
     ([name]) => !name.startsWith('x-amz-') || name.startsWith('x-amz-meta-'),
@@ -130,21 +132,22 @@ async function relay(job: Carry): Promise<Copied | Moved> {
     return { moved: new ServiceError('ServiceUnavailable', { reason: 'object-moved' }) };
   }
   const request = { ...storePlace(x.bucket, job.key), headers: { ...headers, ...conditions }, ...credentials(x) };
-  const upload = store.upload({ ...request, signal: x.signal }, stored.size);
+  // The store's buffer may be part of a larger one: what is given away is our own.
+  const update = (chunk: Buffer): Buffer[] => [Buffer.from(chunk)];
+  const asItIs = { sealedLength: stored.size, update, finish: () => [] };
   try {
-    // The store's buffer may be part of a larger one: what is given away is our own.
-    const write = (chunk: Buffer): boolean => upload.write(Buffer.from(chunk));
-    await pumpInto(response, { write, drained: () => upload.drained() });
-    job.assertCommittable();
-    upload.end();
-    const put = await upload.response;
-    if (put.status === 412) return { moved: await storeError(put) };
+    const { response: put } = await sealPassing(store, {
+      request: { ...request, signal: x.signal },
+      sealer: asItIs,
+      feed: (sink) => pumpInto(response, sink).then(() => undefined),
+      assertCommittable: job.assertCommittable,
+    });
     await assertDone(put, 'NoSuchBucket');
     const { etag = '', 'x-amz-version-id': versionId } = put.headers;
     return { etag, versionId, lastModified: undefined };
   } catch (err) {
-    upload.destroy();
     response.discard();
+    if (err instanceof ServiceError && err.code === 'PreconditionFailed') return { moved: err };
     throw err;
   }
 }

@@ -2,7 +2,7 @@ import type { BucketRecord } from '../control/buckets.ts';
 import type { EnvelopeKeys } from '../sse/mac.ts';
 import { decodeUploadRecord, type UploadRecord } from '../sse/upload-record.ts';
 import type { StoreClient } from '../store/port.ts';
-import type { SystemObjects } from './system-objects.ts';
+import { COPIES, type SystemObjects } from './system-objects.ts';
 import { storePlace } from './target.ts';
 import { TOMBSTONE_MS, UPLOADS } from './uploads.ts';
 
@@ -48,6 +48,7 @@ export class Sweep {
     const some = [...folders.slice(start), ...folders.slice(0, start)].slice(0, UPLOADS_AT_ONCE);
     const known = await buckets();
     const swept = { examined: some.length, removed: 0, failed: 0 };
+    await this.#sweepCopies();
     for (const folder of some) {
       try {
         if (await this.#sweepOne(folder, known)) swept.removed += 1;
@@ -57,6 +58,18 @@ export class Sweep {
       }
     }
     return swept;
+  }
+
+  /** Private copies of a process that died before it had removed them. */
+  async #sweepCopies(): Promise<void> {
+    const { objects, clock } = this.#options;
+    const before = clock().getTime() - TOMBSTONE_MS;
+    const left: string[] = [];
+    await objects.each(COPIES, (key, modified) => {
+      if (modified < before) left.push(key);
+      return left.length < UPLOADS_AT_ONCE;
+    });
+    await objects.delete(left);
   }
 
   async #sweepOne(folder: string, known: Buckets): Promise<boolean> {

@@ -8,6 +8,9 @@ import { contentMd5, XML } from './xml-body.ts';
 const RECORD_LIMIT = 16 * 1024;
 const DELETE_AT_ONCE = 1000;
 
+/** Copies on their way to their targets (docs/FORMAT.md section 17). */
+export const COPIES = 'copies/';
+
 /** An entry of a listing; false ends it. */
 type Each = (key: string, modified: number) => unknown;
 

@@ -59,10 +59,13 @@ export async function startStoreProxy(store: RawStore): Promise<StoreProxy> {
     const onward = request(
       { hostname, port, method: call.method, path: call.target, headers: req.rawHeaders, setHost: false, agent: false },
       (answer) => {
-        answer.on('data', count);
         const late = delay?.calls(call) === true ? delay.ms : 0;
-        if (late === 0) relay(answer, res, call, lie);
-        else setTimeout(() => relay(answer.resume(), res, call, lie), late);
+        const pass = (): void => {
+          answer.on('data', count);
+          relay(answer, res, call, lie);
+        };
+        if (late === 0) pass();
+        else setTimeout(pass, late);
       },
     );
     req.on('data', count);
