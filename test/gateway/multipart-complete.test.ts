@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
-import { codeOf } from '../support/attacker.ts';
+import { codeOf, flipped } from '../support/attacker.ts';
 import { startGateway, type TestGateway } from '../support/gateway.ts';
 import { customerKey } from '../support/modes.ts';
 import { RawUpload, type Listed } from '../support/multipart.ts';
@@ -171,5 +171,18 @@ describe('what the store answers to its Complete', () => {
     );
     expect(`${answer.status} ${codeOf(answer)}`).toBe(wanted);
     expect((await upload.complete([part])).status).toBe(200);
+  });
+
+  it('what it has made of the parts is looked at before success is told', async () => {
+    const upload = await RawUpload.create(gateway.raw, refusals, 'read-back');
+    const part = await upload.part(1, randomBytes(10));
+    const answer = await proxy.lying(
+      ({ method, target, headers }, real) =>
+        method === 'GET' && target.includes('read-back') && headers.range !== undefined
+          ? { ...real, body: flipped(real.body, -700) }
+          : real,
+      () => upload.complete([part]),
+    );
+    expect(`${answer.status} ${codeOf(answer)}`).toBe('503 ServiceUnavailable');
   });
 });

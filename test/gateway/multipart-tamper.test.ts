@@ -78,7 +78,7 @@ describe.each(inject('stores'))('over $name', (store) => {
     ];
     const root = rootOf(record);
     const [part, own] = await added(() => upload.part(1, randomBytes(1000)));
-    const [newer, more] = await added(() => upload.part(1, randomBytes(2000)));
+    const [newer, more] = await added(() => upload.part(1, randomBytes(1000)));
     const aside = own.find((name) => name.includes('/a/')) ?? '';
     const newerAside = more.find((name) => name.includes('/a/')) ?? '';
     const outcome = async (parts: readonly Listed[]): Promise<string> => {
