@@ -4,7 +4,7 @@ import type { StoreClient } from '../store/port.ts';
 
 /** What is to become of a bucket that was not made here. */
 export interface Adoption {
-  readonly mode: BucketRecord['mode'];
+  readonly mode: 'encrypted-only' | 'mixed';
   /** ISO 8601, UTC; of mixed buckets only. */
   readonly cutover?: string | undefined;
   readonly target?: BucketRecord['target'] | undefined;
@@ -23,8 +23,10 @@ export interface BucketAdministration {
    * no call turns an encrypted-only bucket into a mixed one.
    */
   adopt(name: string, adoption: Adoption): Promise<NamedBucket>;
-  /** Mixed to encrypted-only, for good: what is still plaintext is refused from now on. */
+  /** To encrypted-only: what is still plaintext is refused from now on. */
   seal(name: string): Promise<NamedBucket>;
+  /** To leaving: plaintext of any age is read, so that objects can be decrypted where they lie. */
+  release(name: string): Promise<NamedBucket>;
 }
 
 export interface BucketAdministrationOptions {
@@ -43,6 +45,14 @@ export function bucketAdministration(options: BucketAdministrationOptions): Buck
     return all.flatMap(({ name, record }) => (record === undefined ? [] : [{ name, record }]));
   };
 
+  const become = async (name: string, mode: BucketRecord['mode']): Promise<NamedBucket> => {
+    const record = await buckets.update(name, (old) => {
+      const { cutover, ...rest } = old;
+      return { ...(cutover === undefined ? old : rest), mode };
+    });
+    return { name, record };
+  };
+
   return {
     list,
     async adopt(name, { mode, cutover, target = { bucket: name, prefix: '' } }) {
@@ -59,13 +69,8 @@ export function bucketAdministration(options: BucketAdministrationOptions): Buck
       await standsAtStore(options, target.bucket);
       return { name, record: await buckets.create(name, { target, mode, ...since }) };
     },
-    async seal(name) {
-      const record = await buckets.update(name, (old) => {
-        const { cutover, ...rest } = old;
-        return { ...(cutover === undefined ? old : rest), mode: 'encrypted-only' };
-      });
-      return { name, record };
-    },
+    seal: (name) => become(name, 'encrypted-only'),
+    release: (name) => become(name, 'leaving'),
   };
 }
 

@@ -42,6 +42,9 @@ export const adoptBucket = async ({ buckets, name, body }: AdminCall<Adopt>): Pr
 export const sealBucket = async ({ buckets, name }: AdminCall): Promise<AdminAnswer> =>
   ok(bucketView(await buckets.seal(name)));
 
+export const releaseBucket = async ({ buckets, name }: AdminCall): Promise<AdminAnswer> =>
+  ok(bucketView(await buckets.release(name)));
+
 /** A route of a later version: refused clearly, after the caller was verified and allowed. */
 export const notImplemented = (): Promise<AdminAnswer> =>
   Promise.reject(

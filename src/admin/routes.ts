@@ -8,6 +8,7 @@ import {
   listBuckets,
   notImplemented,
   reconfigure,
+  releaseBucket,
   sealBucket,
   start,
   status,
@@ -76,6 +77,7 @@ export const ROUTES: readonly Row[] = Object.freeze([
     body(adoptBody, adoptBucket, ({ mode, cutover }) => (mode === 'mixed' ? `mixed before ${cutover ?? 'now'}` : mode)),
   ),
   route('POST', '/kms/buckets/:name/seal', 'kms:AdoptBucket', bucket, body(noBody, sealBucket)),
+  route('POST', '/kms/buckets/:name/release', 'kms:ReleaseBucket', bucket, body(noBody, releaseBucket)),
 
   route('GET', '/kms/keys', 'kms:ListKeys', key, later),
   route('POST', '/kms/keys', 'kms:CreateKey', key, later),

@@ -1,18 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import {
-  DeleteObjectCommand,
-  GetObjectCommand,
-  ListObjectsV2Command,
-  PutObjectCommand,
-  S3Client,
-} from '@aws-sdk/client-s3';
-import { loadConfig, readSecret, type Config } from '../config.ts';
+import { DeleteObjectCommand, GetObjectCommand, ListObjectsV2Command, PutObjectCommand } from '@aws-sdk/client-s3';
+import { loadConfig, type Config } from '../config.ts';
 import { openStorePlace } from '../open.ts';
 import { probeTraits } from '../store/probe.ts';
 import { ensureSystemBucket, readRealmMarker } from '../store/system-bucket.ts';
 import { CAREFUL_TRAITS, TRAITS } from '../store/traits.ts';
-import { trust } from './admin-call.ts';
 import { CommandError, say, text, type Arguments, type Command } from './command.ts';
+import { dataClient } from './data-client.ts';
 
 export const doctor: Command = {
   usage: [
@@ -73,20 +67,4 @@ async function roundTrip(config: Config, bucket: string, args: Arguments): Promi
   } finally {
     client.destroy();
   }
-}
-
-function dataClient(config: Config, name: string | undefined): S3Client {
-  const identity = config.identities.find((one) => one.plane !== 'admin' && (name === undefined || one.name === name));
-  if (identity === undefined) throw new CommandError('the configuration names no such data identity');
-  const secret = readSecret(identity.secret);
-  const secretAccessKey = secret.toString('utf8').trimEnd();
-  secret.fill(0);
-  const { host, port, tls, region } = config.data;
-  return new S3Client({
-    endpoint: `${tls === undefined ? 'http' : 'https'}://${host}:${port}`,
-    region,
-    forcePathStyle: true,
-    credentials: { accessKeyId: identity.accessKeyId, secretAccessKey },
-    ...(tls === undefined ? {} : { requestHandler: { httpsAgent: trust(tls.certFile) } }),
-  });
 }

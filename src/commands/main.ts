@@ -6,6 +6,8 @@ import { CommandError, type Command } from './command.ts';
 import { doctor } from './doctor.ts';
 import { init } from './init.ts';
 import { kms } from './kms.ts';
+import { decryptBucket } from './migrate/decrypt-bucket.ts';
+import { encryptBucket } from './migrate/encrypt-bucket.ts';
 import { quickstart } from './quickstart.ts';
 import { serve } from './serve.ts';
 
@@ -17,6 +19,8 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   doctor,
   kms,
   buckets,
+  'encrypt-bucket': encryptBucket,
+  'decrypt-bucket': decryptBucket,
   audit,
   backup,
   restore,

@@ -20,7 +20,8 @@ const bucketSchema = z.strictObject({
   /** The name that ARNs in encryption contexts are built from; a replica inherits it with the id. */
   arnName: z.string().min(1).max(255),
   target: z.strictObject({ bucket: z.string().min(1).max(255), prefix: z.string().max(1024) }),
-  mode: z.enum(['encrypted-only', 'mixed']),
+  /** mixed: on its way in, plaintext older than the cut-over is read; leaving: on its way out, any plaintext is. */
+  mode: z.enum(['encrypted-only', 'mixed', 'leaving']),
   /** Objects of a mixed bucket that are younger must be encrypted. */
   cutover: z.iso.datetime().optional(),
   encryption: z
@@ -168,6 +169,12 @@ export class BucketRecords {
       this.#cache.forget(name);
     }
   }
+}
+
+/** Objects without an envelope are readable where the store says that they are older than this (ms since 1970). */
+export function plaintextBefore({ mode, cutover }: BucketRecord): number {
+  if (mode === 'leaving') return Infinity;
+  return mode === 'mixed' && cutover !== undefined ? Date.parse(cutover) : -Infinity;
 }
 
 function parseBucket(value: unknown): BucketRecord {

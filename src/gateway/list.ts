@@ -1,3 +1,4 @@
+import { plaintextBefore } from '../control/buckets.ts';
 import { formatListing } from '../s3/format-listing.ts';
 import {
   LISTING_LIMIT,
@@ -28,7 +29,8 @@ export async function list(x: BucketExchange<ListOperation>): Promise<Reply> {
   const response = await callStore(x, { method: 'GET', bucket, query: storeListQuery(x.op, prefix) });
   if (response.status !== 200) throw await storeError(response, 'NoSuchBucket');
   const listing = parseListing(x.op.kind, await response.collect(LISTING_LIMIT), prefix);
-  const plain = x.bucket.mode === 'mixed' ? await plaintextEntries(x, listing) : undefined;
+  const before = plaintextBefore(x.bucket);
+  const plain = before === -Infinity ? undefined : await plaintextEntries(x, listing, before);
   const body = formatListing(x.op, listing, {
     bucket: x.op.bucket,
     plaintextSize: (sealed, entry) => (plain?.has(entry) === true ? sealed : plaintextSize(sealed)),
@@ -37,13 +39,16 @@ export async function list(x: BucketExchange<ListOperation>): Promise<Reply> {
   return { status: 200, headers: XML, body };
 }
 
-/** Entries of a mixed bucket that have no envelope: those whose size no sealed object has, and those that HEAD shows. */
-async function plaintextEntries(x: BucketExchange<ListOperation>, listing: Listing): Promise<ReadonlySet<ListedEntry>> {
+/** Entries that have no envelope, of a bucket that may hold some: their size fits no sealed object, or HEAD shows it. */
+async function plaintextEntries(
+  x: BucketExchange<ListOperation>,
+  listing: Listing,
+  before: number,
+): Promise<ReadonlySet<ListedEntry>> {
   const plain = new Set<ListedEntry>();
   const doubtful: ListedEntry[] = [];
-  const cutover = Date.parse(x.bucket.cutover ?? '');
   for (const entry of listing.entries) {
-    if (entry.kind === 'delete-marker' || !(Date.parse(entry.lastModified) < cutover)) continue;
+    if (entry.kind === 'delete-marker' || !(Date.parse(entry.lastModified) < before)) continue;
     if (plaintextSize(entry.size) === undefined) plain.add(entry);
     else doubtful.push(entry);
   }

@@ -1,3 +1,4 @@
+import { plaintextBefore } from '../control/buckets.ts';
 import { integrityError, ServiceError } from '../errors.ts';
 import type { GetObject, GetObjectAttributes, HeadObject } from '../s3/operation.ts';
 import { confirmSize, verifyEnvelope, verifyMetadata, type VerifiedEnvelope } from '../sse/envelope.ts';
@@ -121,14 +122,13 @@ function checkMetadata(x: Read, envelope: VerifiedEnvelope, headers: StoreRespon
 
 /**
  * An object without an envelope. In an encrypted-only bucket it is refused, never passed through. In a mixed one it may
- * be older than the cut-over; a marker may be bare where the operator has said that the store loses its metadata.
+ * be older than the cut-over, in one that leaves of any age; a marker may be bare where the operator has said that the store loses its metadata.
  */
 function examinePlain(x: Read, headers: StoreResponse['headers'], size: number): Stored {
   const { bucket, rooms, op } = x;
   const marker = rooms.settings.bareMarkersReadable && op.key.endsWith('/') && size === 0;
   const modified = Date.parse(headers['last-modified'] ?? '');
-  const old = bucket.mode === 'mixed' && bucket.cutover !== undefined && modified < Date.parse(bucket.cutover);
-  if (!marker && !old) throw integrityError('envelope-missing');
+  if (!marker && !(modified < plaintextBefore(bucket))) throw integrityError('envelope-missing');
   x.entry.add({ mode: 'none' });
   return { kind: 'plain', length: size, size };
 }

@@ -106,10 +106,17 @@ export const KEY_ADMINISTRATION_ACTIONS = [
 ] as const;
 
 /**
- * The service itself (docs/ADMIN.md). AdoptBucket decides what may be plaintext, on `arn:aws:s3:::name`: it is rule over
- * encryption and not use of objects, so it is no `s3:` action, and `s3:*` does not allow it.
+ * The service itself (docs/ADMIN.md). AdoptBucket and ReleaseBucket decide what may be plaintext, on `arn:aws:s3:::name`:
+ * that is rule over encryption and not use of objects, so they are no `s3:` actions, and `s3:*` does not allow them.
  */
-export const SERVICE_ACTIONS = ['AdoptBucket', 'ClearCache', 'Configure', 'ListBuckets', 'ServiceControl'] as const;
+export const SERVICE_ACTIONS = [
+  'AdoptBucket',
+  'ClearCache',
+  'Configure',
+  'ListBuckets',
+  'ReleaseBucket',
+  'ServiceControl',
+] as const;
 
 /** Reading the service's state; RustFS's name for it is accepted too. */
 export const SERVER_INFO = 'admin:ServerInfo';

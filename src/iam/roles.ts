@@ -17,7 +17,15 @@ export const ROLES: Readonly<Record<string, object>> = Object.freeze({
   KMSAdministrator: role(
     [
       ...kms(KEY_ADMINISTRATION_ACTIONS),
-      ...kms(['DescribeKey', 'Configure', 'ServiceControl', 'ClearCache', 'ListBuckets', 'AdoptBucket']),
+      ...kms([
+        'DescribeKey',
+        'Configure',
+        'ServiceControl',
+        'ClearCache',
+        'ListBuckets',
+        'AdoptBucket',
+        'ReleaseBucket',
+      ]),
       SERVER_INFO,
     ],
     [...ALL_KMS, 'arn:aws:s3:::*'],

@@ -63,6 +63,7 @@ export class FakeService implements ServiceControl {
     list: () => this.#call([], 'buckets'),
     adopt: (name, adoption) => this.#call({ name, record: RECORD }, 'adopt', name, adoption),
     seal: (name) => this.#call({ name, record: RECORD }, 'seal', name),
+    release: (name) => this.#call({ name, record: RECORD }, 'release', name),
   };
 }
 

@@ -25,6 +25,7 @@ const MATRIX: Readonly<Record<string, string>> = {
   'admin:ServerInfo': 'AOU',
   'kms:ListBuckets': 'AU',
   'kms:AdoptBucket': 'A',
+  'kms:ReleaseBucket': 'A',
   'kms:ListKeys': 'AU',
   'kms:DescribeKey': 'AU',
   'kms:GetKeyPolicy': 'AU',

@@ -17,6 +17,7 @@ describe('the route table', () => {
       'GET /kms/buckets kms:ListBuckets service 4096',
       'POST /kms/buckets/:name/adopt kms:AdoptBucket bucket 4096',
       'POST /kms/buckets/:name/seal kms:AdoptBucket bucket 4096',
+      'POST /kms/buckets/:name/release kms:ReleaseBucket bucket 4096',
       'GET /kms/keys kms:ListKeys key 4096',
       'POST /kms/keys kms:CreateKey key 4096',
       'GET /kms/keys/:id kms:DescribeKey key 4096',

@@ -13,7 +13,10 @@ beforeAll(async () => {
 });
 afterAll(() => code.remove());
 
-const VERBS = ['quickstart', 'init', 'serve', 'doctor', 'kms', 'buckets', 'audit', 'backup', 'restore'];
+const VERBS = [
+  ...['quickstart', 'init', 'serve', 'doctor', 'kms', 'buckets'],
+  ...['encrypt-bucket', 'decrypt-bucket', 'audit', 'backup', 'restore'],
+];
 
 describe('the command line', () => {
   const run = call;
@@ -27,7 +30,7 @@ describe('the command line', () => {
     const asked = await run(['--help']);
     expect([asked.status, asked.err]).toEqual([0, '']);
     for (const verb of VERBS) expect(asked.out).toMatch(new RegExp(`^  ${verb} `, 'm'));
-    const listed = [...asked.out.matchAll(/^ {2}([a-z]+) /gm)].map((match) => match[1]);
+    const listed = [...asked.out.matchAll(/^ {2}([a-z-]+) /gm)].map((match) => match[1]);
     expect([...new Set(listed)]).toEqual(VERBS);
     expect((await run([])).status).toBe(0);
     const unknown = await run(['frobnicate']);
@@ -48,6 +51,9 @@ describe('the command line', () => {
     [['buckets', 'list', 'x'], /usage: buckets/],
     [['buckets', 'adopt', 'photos'], /--mode/],
     [['buckets', 'seal', '../keys'], /no bucket name/],
+    [['encrypt-bucket'], /usage: encrypt-bucket/],
+    [['encrypt-bucket', 'photos', '--at-once', '65'], /--at-once/],
+    [['decrypt-bucket', '../keys'], /no bucket name/],
     [['audit', 'verify'], /usage: audit/],
     [['backup'], /--file/],
     [['restore'], /--file/],
