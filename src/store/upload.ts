@@ -98,8 +98,9 @@ export class HttpUpload implements StoreUpload {
       this.#fail(err);
       throw err;
     }
-    this.#endGiven = true;
+    // Before the end is given: the frame around an empty body is still to come.
     if (this.#request === undefined) this.#open();
+    this.#endGiven = true;
     if (this.#last !== undefined) this.#frame(this.#last);
     this.#last = undefined;
     for (const wire of this.#parts.frames.end()) this.#send(wire, false);
