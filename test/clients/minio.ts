@@ -155,7 +155,7 @@ class Minio implements Session {
     'SSE-C over HTTP': async () => {
       const { other, small, key } = this.#place;
       const put = this.#minio.putObject(other, 'sse-c/small', small.bytes, SMALL_SIZE, { ...key.headers });
-      expect(await failureOf(put)).toContain('InvalidRequest');
+      expect(await failureOf(put)).toContain('must be made over a secure connection');
       expect(await this.#place.status(other, 'sse-c/small')).toBe(404);
     },
     delete: async () => {

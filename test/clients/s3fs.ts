@@ -1,5 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { copyFile, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdirSync } from 'node:fs';
+import { copyFile, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
 import type { Client, Session } from './client.ts';
@@ -63,6 +64,7 @@ class Mount {
       ...[`url=${gateway.endpoint}`, `passwd_file=${place.path('passwd-s3fs')}`, 'use_path_request_style'],
       ...['multipart_size=5', 'singlepart_copy_limit=5', 'stat_cache_expire=1', 'retries=2', ...options],
     ];
+    mkdirSync(this.folder);
     const args = [bucket, this.folder, '-f', ...all.flatMap((option) => ['-o', option])];
     const env = clientEnvironment(folder, gateway.ca === undefined ? {} : { CURL_CA_BUNDLE: caFile });
     this.#child = spawn('/usr/bin/s3fs', args, { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe'] });
@@ -76,7 +78,6 @@ class Mount {
 
   static async make(place: Place, bucket: string, ...options: readonly string[]): Promise<Mount> {
     const mount = new Mount(place, bucket, options);
-    await mkdir(mount.folder);
     const outside = (await stat(place.folder)).dev;
     const until = Date.now() + 30_000;
     for (;;) {

@@ -14,6 +14,7 @@ const KNOWN: Readonly<Record<string, StoreTraits>> = {
   devstore: allBut(),
   versitygw: allBut('refusesShortBody', 'keepsSlashBody', 'keepsPathsApart'),
   seaweedfs: allBut('keepsSlashBody', 'keepsSlashMetadata', 'keepsPathsApart', 'keepsRedirect'),
+  minio: allBut('deleteIfMatch', 'keepsPathsApart', 'keepsRedirect'),
   radosgw: allBut(
     ...(['acceptsTrailers', 'putIfMatch', 'completeIfNoneMatch', 'deleteIfMatch'] as const),
     ...(['copySourceIfMatch', 'copyTags'] as const),
