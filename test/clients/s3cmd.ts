@@ -28,7 +28,13 @@ export const s3cmd: Client = {
       ...['[default]', `access_key = ${gateway.accessKeyId}`, `secret_key = ${gateway.secretAccessKey}`],
       ...[`host_base = ${host}`, `host_bucket = ${host}`, 'bucket_location = us-east-1', 'signature_v2 = False'],
       ...[`use_https = ${transport === 'https' ? 'True' : 'False'}`, `ca_certs_file = ${place.caFile}`],
-      ...['multipart_chunk_size_mb = 5', 'max_retries = 1', 'progress_meter = False', 'guess_mime_type = False'],
+      ...[
+        'multipart_chunk_size_mb = 5',
+        'multipart_copy_chunk_size_mb = 5',
+        'max_retries = 1',
+        'progress_meter = False',
+        'guess_mime_type = False',
+      ],
     ];
     await writeFile(place.path('.s3cfg'), `${lines.join('\n')}\n`);
     return new S3cmd(place);
@@ -129,7 +135,7 @@ class S3cmd implements Session {
     },
     'copy in parts': async () => {
       const { bucket, large } = this.#place;
-      await this.#s3cmd('cp', '--multipart-copy-chunk-size-mb=5', this.#url('large.bin'), this.#url('copy/parts'));
+      await this.#s3cmd('cp', this.#url('large.bin'), this.#url('copy/parts'));
       await this.#place.expectObject(bucket, 'copy/parts', large, 'aws:kms');
     },
     move: async () => {
