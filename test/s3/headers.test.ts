@@ -86,7 +86,7 @@ describe('headers towards the store', () => {
     expect(ask(name, hostile)).toEqual({});
   });
 
-  const WITH_METADATA = ['PutObject', 'PostObject', 'CreateMultipartUpload'];
+  const WITH_METADATA = ['PutObject', 'PostObject', 'CopyObject', 'CreateMultipartUpload'];
   it.each(SERVED.filter(({ name }) => !WITH_METADATA.includes(name)))('$name sends no user metadata', ({ name }) => {
     expect(ask(name, { 'x-amz-meta-a': '1', [ENVELOPE]: 'forged' })).toEqual({});
   });
