@@ -16,6 +16,8 @@ const SSE = 'x-amz-server-side-encryption';
 export function authorize(x: Exchange): void {
   if (x.op.kind === 'DeleteObjects') return;
   if ('key' in x.op) refuseOtherSpelling(x, x.op.key);
+  // A listing's prefix ends anywhere: what stands behind its last slash is no segment yet.
+  if ('prefix' in x.op) refuseOtherSpelling(x, x.op.prefix.replace(/[^/]*$/, ''));
   const resource = resourceOf(x.op);
   const conditions = conditionsOf(x);
   for (const action of actionsOf(x.op, x.caller.request.headers)) demand(x, action, resource, conditions);
@@ -45,7 +47,7 @@ function arnOf({ bucket, key }: CopySource): string {
 function refuseOtherSpelling(x: Exchange, key: string | undefined): void {
   if (key === undefined || !mayMeanAnother(x, key)) return;
   throw new ServiceError('NotImplemented', {
-    message: 'The store behind takes this key for another one: it has an empty, "." or ".." segment.',
+    message: 'The store behind takes this key or prefix for another one: it has an empty, "." or ".." segment.',
     reason: 'key-trait',
   });
 }

@@ -12,7 +12,11 @@ function identities(bucket: string): object[] {
     Action: 's3:*',
     Resource: `arn:aws:s3:::${bucket}${resource}`,
   });
-  const policy = { Statement: [statement('Allow', '/*'), statement('Deny', '/yours/*')] };
+  const listings = { Action: 's3:ListBucket', Resource: `arn:aws:s3:::${bucket}` };
+  const theirs = { Effect: 'Deny', ...listings, Condition: { StringLike: { 's3:prefix': 'yours/*' } } };
+  const policy = {
+    Statement: [statement('Allow', '/*'), statement('Deny', '/yours/*'), { Effect: 'Allow', ...listings }, theirs],
+  };
   const data = { secretFile: 'user.secret', plane: 'data' };
   return [
     { ...data, name: 'user', accessKeyId: USER.accessKeyId, policies: ['S3FullAccess', 'KMSUser'] },
@@ -52,6 +56,16 @@ describe.each(inject('stores'))('another spelling of a path over $name', (store)
       const batch = await s3(tenant, { method: 'POST', bucket, query: { delete: '' }, body });
       expect(batch.status).toBe(200);
       await untouched();
+    },
+  );
+
+  it.each(['yours/', '/yours/', 'yours//', './yours/', 'mine/../yours/', 'mine/../yours/s'])(
+    'a listing of %s shows nothing that a policy denies',
+    async (prefix) => {
+      for (const query of [{ prefix }, { 'list-type': '2', prefix }, { versions: '', prefix }]) {
+        const { text } = await s3(tenant, { method: 'GET', bucket, query });
+        expect(xmlTexts(text, 'Key').filter((name) => name.includes('secret'))).toEqual([]);
+      }
     },
   );
 
