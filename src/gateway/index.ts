@@ -65,7 +65,10 @@ export interface Gateway {
   attach(server: Server): void;
 }
 
-/** The data plane. One request reads as one page: see docs/ARCHITECTURE.md for where each step may leave. */
+/**
+ * The data plane; docs/ARCHITECTURE.md says where each step may leave. Long: one request reads as one page, from top to
+ * bottom.
+ */
 export function createGateway(options: GatewayOptions): Gateway {
   const { rooms } = options;
   const trusted = trustedProxies(options.trustedProxies);
@@ -91,7 +94,10 @@ export function createGateway(options: GatewayOptions): Gateway {
       const asked = { arrival, mount, baseHosts: rooms.settings.baseHosts };
       const accept = (): void => bytes.begin();
       const preflight = isCors(req) ? await answerCors(rooms, asked, req, res) : undefined;
-      if (preflight !== undefined) return await respond(res, preflight, arrival.requestId);
+      if (preflight !== undefined) {
+        await respond(res, preflight, arrival.requestId);
+        return;
+      }
       const { caller, ...body } = await identify(verifier, req, asked, now, accept);
       ({ form } = body);
       entry.add({ principal: caller.identity.name });
