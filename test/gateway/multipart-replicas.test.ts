@@ -74,8 +74,9 @@ describe.each(inject('stores'))('two gateways over $name', (store) => {
     const two = one.through(b.raw);
     const part = await two.part(1, BODIES[0] ?? Buffer.alloc(0));
     expect((await one.abort()).status).toBe(204);
+    // versitygw refuses a long body by breaking the connection, often before its answer has arrived: that is a 503.
+    expect([404, 503]).toContain((await two.send(2, { body: BODIES[1] ?? '' })).status);
     const late = [
-      await two.send(2, { body: BODIES[1] ?? '' }),
       await two.send(2, { body: 'small' }),
       await two.complete([part]),
     ];
