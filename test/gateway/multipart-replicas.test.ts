@@ -76,10 +76,7 @@ describe.each(inject('stores'))('two gateways over $name', (store) => {
     expect((await one.abort()).status).toBe(204);
     // versitygw refuses a long body by breaking the connection, often before its answer has arrived: that is a 503.
     expect([404, 503]).toContain((await two.send(2, { body: BODIES[1] ?? '' })).status);
-    const late = [
-      await two.send(2, { body: 'small' }),
-      await two.complete([part]),
-    ];
+    const late = [await two.send(2, { body: 'small' }), await two.complete([part])];
     expect(late.map(({ status, text }) => [status, xmlText(text, 'Code')])).toEqual(
       late.map(() => [404, 'NoSuchUpload']),
     );
