@@ -138,7 +138,8 @@ async function commit(x: Completing, upload: Upload, work: Commit): Promise<Comp
       failure = err;
     }
   }
-  const found = await readBack(x, upload, tail, told?.versionId);
+  const length = chosen.parts.reduce((sum, part) => sum + part.length, 0);
+  const found = await readBack(x, upload, { tail, length }, told?.versionId);
   if (found.state === 'ours') return { etag: told?.etag || found.etag, versionId: told?.versionId || found.versionId };
   if (told === undefined && failure.code !== 'NoSuchUpload') return failure;
   if (told === undefined) throw new ServiceError('NoSuchUpload');

@@ -7,13 +7,14 @@ import { readHeader } from '../sse/floe.ts';
 import { ENVELOPE_HEADER, FLOE, PART_PREFIX_LENGTH } from '../sse/format.ts';
 import { partPrefix } from '../sse/message.ts';
 import { Field } from '../sse/reader.ts';
-import { sealedPartLength } from '../sse/size.ts';
+import { multipartSealedSize, sealedPartLength } from '../sse/size.ts';
 import type { StoreRequest, StoreResponse, StoreUpload } from '../store/port.ts';
 import { ANSWER_LIMIT, credentials } from './calls.ts';
 import type { BucketExchange } from './exchange.ts';
 import { placeOf } from './keys.ts';
 import type { Chosen } from './parts-chosen.ts';
 import { assertDone, storeError } from './store-errors.ts';
+import { totalSize } from './stored.ts';
 import { pumpInto } from './stream.ts';
 import { storePlace } from './target.ts';
 import { TAIL_PART } from './upload-part.ts';
@@ -77,7 +78,8 @@ async function sendAside(
   const target = x.rooms.store.upload(request, total);
   try {
     await pass(source, target, aside);
-    for (const bytes of tail) target.write(bytes);
+    // Copies, because what is written is freed, and the tail may have to be sent once more.
+    for (const bytes of tail) target.write(Buffer.from(bytes));
     target.end();
     return await target.response;
   } catch (err) {
@@ -141,8 +143,16 @@ export type Found =
   /** Another object, or none. */
   | { readonly state: 'superseded' };
 
-/** What lies under the key after Complete: manifest, recovery copy and footer must be the very bytes that were sent. */
-export async function readBack(x: Completing, upload: Upload, tail: readonly Buffer[], versionId = ''): Promise<Found> {
+/**
+ * What lies under the key after Complete: manifest, recovery copy and footer must be the very bytes that were sent, and
+ * the object of the very size that its `length` of plaintext has.
+ */
+export async function readBack(
+  x: Completing,
+  upload: Upload,
+  { tail, length }: { readonly tail: readonly Buffer[]; readonly length: number },
+  versionId = '',
+): Promise<Found> {
   const expected = Buffer.concat(tail.slice(1));
   const query: StoreRequest['query'] = versionId === '' ? [] : [['versionId', versionId]];
   const headers = { range: `bytes=-${expected.length}` };
@@ -157,8 +167,9 @@ export async function readBack(x: Completing, upload: Upload, tail: readonly Buf
     response.discard();
     return { state: 'superseded' };
   }
+  const whole = totalSize(response) === multipartSealedSize(length);
   const found = await response.collect(expected.length);
-  if (!equalBytes(found, expected)) return { state: 'other-list' };
+  if (!whole || !equalBytes(found, expected)) return { state: 'other-list' };
   const { etag = '', 'x-amz-version-id': version = '' } = response.headers;
   return { state: 'ours', etag, versionId: version };
 }

@@ -137,7 +137,7 @@ function examinePlain(x: Read, headers: StoreResponse['headers'], size: number):
  * The object's size at the store: what stands behind the slash of Content-Range, or Content-Length. MinIO answers a
  * suffix range of an empty object with 206 and `bytes 0--1/0`.
  */
-function totalSize(response: StoreResponse): number {
+export function totalSize(response: StoreResponse): number {
   const text =
     response.status === 206
       ? /^bytes (?:\d+-\d+|0--1)\/(\d{1,15})$/.exec(response.headers['content-range'] ?? '')?.[1]
