@@ -50,7 +50,7 @@ async function copy(job: CopyJob): Promise<Reply> {
     const { stored, response } = await describe(source);
     const { headers: found } = response;
     // The store refused the copy, and not because the source is another one now.
-    if (failure !== undefined && found.etag === etag) throw failure;
+    if (failure !== undefined && found.etag === etag && !isOwnPin(failure, job)) throw failure;
     etag = found.etag;
     refuseUnchanged(x, stored);
     refuseSlash(x, x.op.key, stored.length);
@@ -59,6 +59,11 @@ async function copy(job: CopyJob): Promise<Reply> {
     failure = made.copied.moved;
   }
   throw new ServiceError('ServiceUnavailable', { reason: 'object-moved', headers: { 'Retry-After': '1' } });
+}
+
+/** The refusal of a condition that the client did not make: the source was another one, if only for a moment. */
+function isOwnPin({ code }: ServiceError, { conditions }: CopyJob): boolean {
+  return code === 'PreconditionFailed' && Object.keys(conditions).length === 0;
 }
 
 /** AWS, CopyObject: a copy onto itself has to change something, or is a mistake. */
