@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { customerKey } from '../support/modes.ts';
@@ -154,9 +154,12 @@ export class Place {
     const tree = this.path(name);
     for (const folder of ['', 'sub folder', 'sub folder/deeper']) await mkdir(join(tree, folder), { recursive: true });
     const folders = ['', 'sub folder/', 'sub folder/deeper/'];
+    // Last-Modified has whole seconds: a file of the same second would be newer than its own upload.
+    const made = new Date(Date.now() - 60_000);
     for (let i = 0; i < count; i++) {
       const path = `${folders[i % 3] ?? ''}file ${i}+é.txt`;
       await writeFile(join(tree, path), `${path}\n`.repeat(1 + (i % 50)));
+      await utimes(join(tree, path), made, made);
     }
     return tree;
   }
