@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { StoreClient, StoreTraits } from './port.ts';
-import type { ProbeBench } from './trait-probes.ts';
+import { ShortBodyKept, type ProbeBench } from './trait-probes.ts';
 import { CAREFUL_TRAITS, TRAITS, type TraitName } from './traits.ts';
 
 export type Finding = boolean | 'unknown';
@@ -44,8 +44,8 @@ export async function probeTraits(options: ProbeOptions): Promise<Findings> {
       try {
         // What is found is kept: a store that failed once must not lack a trait for good.
         return [name, (await probe(bench(''))) || (await probe(bench('-again')))];
-      } catch {
-        return [name, 'unknown'];
+      } catch (err) {
+        return [name, err instanceof ShortBodyKept ? false : 'unknown'];
       }
     }),
   );
