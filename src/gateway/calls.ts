@@ -1,7 +1,7 @@
 import { checksumPlan } from '../s3/checksum.ts';
 import { payloadReader } from '../sigv4/chunked.ts';
 import type { StoreRequest, StoreResponse } from '../store/port.ts';
-import { collectBody } from './body.ts';
+import { collectBody } from './objects/body.ts';
 import type { Exchange } from './exchange.ts';
 
 /** Answers of the store that are read whole: listings of 1,000 long keys, configurations. */

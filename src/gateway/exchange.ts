@@ -9,8 +9,8 @@ import type { Verified } from '../sigv4/types.ts';
 import type { StoreClient } from '../store/port.ts';
 import type { Compatibility } from './compatibility.ts';
 import type { Form } from './form.ts';
-import type { Manifests } from './manifests.ts';
-import type { Uploads } from './uploads.ts';
+import type { Manifests } from './objects/manifests.ts';
+import type { Uploads } from './uploads/records.ts';
 
 /** Solely-owned random bytes; the caller may wipe or give them away. */
 export type Entropy = (bytes: number) => Buffer;

@@ -7,7 +7,7 @@ import { parseOperation } from '../s3/parse-operation.ts';
 import type { VerifiedRequest } from '../sigv4/types.ts';
 import { createVerifier } from '../sigv4/verify.ts';
 import { authorize } from './authorize.ts';
-import { answerCors, isCors } from './cors.ts';
+import { answerCors, isCors } from './buckets/cors.ts';
 import type { Rooms } from './exchange.ts';
 import type { Form } from './form.ts';
 import { guarded, type GuardOptions } from './guard.ts';

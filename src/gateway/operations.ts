@@ -1,7 +1,7 @@
 import type { BucketRecord } from '../control/buckets.ts';
 import { ServiceError } from '../errors.ts';
 import type { Operation } from '../s3/operation.ts';
-import { getObjectAttributes } from './attributes.ts';
+import { getObjectAttributes } from './objects/attributes.ts';
 import {
   createBucket,
   deleteBucket,
@@ -12,24 +12,24 @@ import {
   newBucket,
   notAdopted,
   refuseMappedTarget,
-} from './buckets.ts';
-import { completeMultipartUpload } from './complete-upload.ts';
-import { copyObject } from './copy.ts';
-import { uploadPartCopy } from './copy-part.ts';
-import { createMultipartUpload } from './create-upload.ts';
-import { deleteObject, deleteObjects } from './delete.ts';
-import { deleteBucketCors, getBucketCors, putBucketCors } from './cors.ts';
-import { deleteBucketEncryption, getBucketEncryption, putBucketEncryption } from './encryption.ts';
+} from './buckets/buckets.ts';
+import { completeMultipartUpload } from './uploads/complete.ts';
+import { copyObject } from './copies/copy.ts';
+import { uploadPartCopy } from './copies/part.ts';
+import { createMultipartUpload } from './uploads/create.ts';
+import { deleteObject, deleteObjects } from './objects/delete.ts';
+import { deleteBucketCors, getBucketCors, putBucketCors } from './buckets/cors.ts';
+import { deleteBucketEncryption, getBucketEncryption, putBucketEncryption } from './buckets/encryption.ts';
 import type { BucketExchange, Exchange, Reply } from './exchange.ts';
-import { forward } from './forward.ts';
-import { getObject, headObject } from './get.ts';
+import { forward } from './buckets/forward.ts';
+import { getObject, headObject } from './objects/get.ts';
 import { frozen } from './keys.ts';
-import { list } from './list.ts';
-import { abortMultipartUpload, listMultipartUploads, listParts } from './list-uploads.ts';
-import { postObject } from './post.ts';
-import { putObject } from './put.ts';
-import { updateObjectEncryption } from './update-encryption.ts';
-import { uploadPart } from './upload-part.ts';
+import { list } from './buckets/list.ts';
+import { abortMultipartUpload, listMultipartUploads, listParts } from './uploads/list.ts';
+import { postObject } from './objects/post.ts';
+import { putObject } from './objects/put.ts';
+import { updateObjectEncryption } from './copies/update-encryption.ts';
+import { uploadPart } from './uploads/part.ts';
 
 type Of<K extends Operation['kind']> = Extract<Operation, { kind: K }>;
 

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { IncomingMessage } from 'node:http';
 import { Socket } from 'node:net';
 import { expect, it } from 'vitest';
-import { collectBody } from '../../src/gateway/body.ts';
+import { collectBody } from '../../src/gateway/objects/body.ts';
 import type { PayloadReader } from '../../src/sigv4/types.ts';
 
 const plain: PayloadReader = { push: (chunk, emit) => emit(chunk), finish: () => ({}) };

@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, inject, it, vi } from
 import { BucketRecords } from '../../src/control/buckets.ts';
 import { loadEnvelopeKeys } from '../../src/control/envelope-keys.ts';
 import { parseConfig } from '../../src/config.ts';
-import { Sweep, type Swept } from '../../src/gateway/sweep.ts';
+import { Sweep, type Swept } from '../../src/gateway/uploads/sweep.ts';
 import { SystemObjects } from '../../src/gateway/system-objects.ts';
 import { createLog } from '../../src/log.ts';
 import { startServer } from '../../src/server.ts';
