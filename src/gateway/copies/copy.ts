@@ -104,6 +104,7 @@ async function attemptOf(job: CopyJob, stored: Stored, found: StoreHeaders): Pro
     key: x.op.key,
     source,
     stored,
+    objectKey,
     found,
     headers: { ...headers, [ENVELOPE_HEADER]: envelope },
     conditions: job.conditions,
