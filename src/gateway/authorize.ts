@@ -27,16 +27,17 @@ export function authorize(x: Exchange): void {
 /** Who may write may not therefore read: the source of a copy is a right of its own, on the source's name. */
 function authorizeSource(x: Exchange, source: CopySource): void {
   refuseOtherSpelling(x, source.key);
-  demand(x, sourceActions(source.versionId).read, arnOf(source), sourceConditions(x, source));
+  demand(x, sourceActions(source.versionId).read, arnOf(source), versionConditions(x, source.versionId));
 }
 
 /** Tags that a copy takes along: read at the source, written at the target. Asked where there are any. */
 export function authorizeTagCopy(x: Exchange, source: CopySource): void {
-  demand(x, sourceActions(source.versionId).tags, arnOf(source), sourceConditions(x, source));
+  demand(x, sourceActions(source.versionId).tags, arnOf(source), versionConditions(x, source.versionId));
   demand(x, 's3:PutObjectTagging', resourceOf(x.op), conditionsOf(x));
 }
 
-function sourceConditions(x: Exchange, { versionId }: CopySource): Conditions {
+/** Of a version that the query does not name. */
+function versionConditions(x: Exchange, versionId: string | undefined): Conditions {
   return () => ({ ...conditionValues(x), ...(versionId === undefined ? {} : { 's3:versionid': versionId }) });
 }
 
@@ -55,7 +56,7 @@ function refuseOtherSpelling(x: Exchange, key: string | undefined): void {
 /** One object of a DeleteObjects body. */
 export function mayDelete(x: Exchange, bucket: string, key: string, versionId: string | undefined): boolean {
   if (mayMeanAnother(x, key)) return false;
-  const conditions = conditionsOf(x);
+  const conditions = versionConditions(x, versionId);
   const actions = deleteActions(versionId, x.caller.request.headers);
   return actions.every((action) => allowed(x, action, `arn:aws:s3:::${bucket}/${key}`, conditions));
 }

@@ -1,6 +1,7 @@
 import { ServiceError } from '../errors.ts';
 import type { ChecksumAlgorithm } from './checksum.ts';
 import { encodeName } from './format-listing.ts';
+import { isStoreId } from './names.ts';
 import type { ListMultipartUploads, ListParts } from './operation.ts';
 import { badAnswer, childrenOf, document, element, parseXml, readStoreXml, textOf, type XmlElement } from './xml.ts';
 
@@ -108,7 +109,7 @@ export function formatStoreComplete(parts: readonly Pick<ListedPart, 'partNumber
 /** The upload id that the store gave. */
 export function parseInitiateUpload(body: Uint8Array): string {
   const id = readStoreXml(body, 'InitiateMultipartUploadResult', (root) => textOf(root, 'UploadId'));
-  if (id === undefined || !/^[\x21-\x7e]{1,1024}$/.test(id)) throw badAnswer();
+  if (id === undefined || !isStoreId(id)) throw badAnswer();
   return id;
 }
 
