@@ -63,7 +63,11 @@ export interface UploadRecord {
 /** Temporary keys of an upload are made by the envelope key, each under a label of its own. */
 export function uploadKey(envelopeKey: KeyObject, label: Buffer, hash: Buffer): KeyObject {
   // As `envelopeMac` makes it, but never as a string on its way.
-  return takeKey(createHmac('sha256', envelopeKey).update(lengthPrefixed([label, hash])).digest());
+  return takeKey(
+    createHmac('sha256', envelopeKey)
+      .update(lengthPrefixed([label, hash]))
+      .digest(),
+  );
 }
 
 function text(value: string): Buffer[] {
