@@ -56,7 +56,7 @@ describe.each(stores)('$name, failing once, at any step', ({ name: storeName, st
       const seen = await befall(lane, operation, at, step, kind);
       sightings.set(operation, [...(sightings.get(operation) ?? []), seen]);
     });
-  }, 480_000);
+  }, 900_000);
   afterAll(async () => {
     await Promise.all(lanes.map((lane) => lane.stop()));
   });
