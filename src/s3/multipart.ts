@@ -218,12 +218,16 @@ export function mapUploads(op: ListMultipartUploads, body: Uint8Array, storePref
     const encode = (name: string): string => (op.encodingType === 'url' ? encodeName(name) : name);
     const client = (text: string | undefined): string | undefined => {
       const name = decode(text ?? '');
-      return name !== '' && name.startsWith(storePrefix) ? encode(name.slice(storePrefix.length)) : undefined;
+      const own = name.length > storePrefix.length && name.startsWith(storePrefix);
+      return own ? encode(name.slice(storePrefix.length)) : undefined;
     };
     const who = [element('ID', owner), element('DisplayName', owner)];
     const truncated = op.maxUploads > 0 && textOf(root, 'IsTruncated') === 'true';
     const uploads = op.maxUploads === 0 ? [] : childrenOf(root, 'Upload');
     const last = uploads.at(-1);
+    // Nothing of a neighbour, whatever the store lists.
+    const shown = uploads.filter((upload) => client(textOf(upload, 'Key')) !== undefined);
+    const groups = childrenOf(root, 'CommonPrefixes').map((group) => client(textOf(group, 'Prefix')));
     const marker = (name: string, field: string): string | undefined =>
       truncated ? textOf(root, name) || (last === undefined ? undefined : textOf(last, field)) : undefined;
     return document('ListMultipartUploadsResult', [
@@ -237,7 +241,7 @@ export function mapUploads(op: ListMultipartUploads, body: Uint8Array, storePref
       element('EncodingType', op.encodingType),
       element('MaxUploads', op.maxUploads),
       element('IsTruncated', truncated),
-      ...uploads.map((upload) =>
+      ...shown.map((upload) =>
         element('Upload', [
           element('Key', client(textOf(upload, 'Key'))),
           element('UploadId', textOf(upload, 'UploadId')),
@@ -247,9 +251,7 @@ export function mapUploads(op: ListMultipartUploads, body: Uint8Array, storePref
           element('Initiated', textOf(upload, 'Initiated')),
         ]),
       ),
-      ...childrenOf(root, 'CommonPrefixes').map((group) =>
-        element('CommonPrefixes', [element('Prefix', client(textOf(group, 'Prefix')))]),
-      ),
+      ...groups.flatMap((group) => (group === undefined ? [] : element('CommonPrefixes', [element('Prefix', group)]))),
     ]);
   });
 }
