@@ -628,7 +628,7 @@ describe.each(inject('stores'))('POST object over $name', (store) => {
       stopped = status;
     });
     await expect.poll(async () => (await openUploads()).length, { timeout: 10_000 }).toBe(1);
-    expect((await gateway.admin('POST', '/kms/stop', { reason: 'a test' })).status).toBe(200);
+    expect((await gateway.admin('POST', '/kms/stop', { reason: 'a test', streams: 'abort' })).status).toBe(200);
     try {
       await sent;
       expect(stopped).toBe(503);
