@@ -25,6 +25,16 @@ export function objectHeaders(x: BucketExchange, key: string, length: number): R
   return headers;
 }
 
+/** A bucket without Object Lock is told from another bad request by the store's words alone, which never pass. */
+export function lockRefusal(err: unknown): unknown {
+  if (!(err instanceof ServiceError && err.code === 'InvalidRequest' && err.reason.startsWith('store-'))) return err;
+  return new ServiceError('InvalidRequest', {
+    message:
+      'The store behind refuses the Object Lock headers: its bucket has no Object Lock, or it demands a digest that cannot be known beforehand.',
+    reason: err.reason,
+  });
+}
+
 /** It is under the metadata digest: dropped in silence, the object would not open again. */
 export function refuseRedirect(x: BucketExchange, headers: StoreHeaders): void {
   if (headers[REDIRECT] === undefined || x.rooms.store.traits.keepsRedirect) return;

@@ -1,5 +1,6 @@
 import { release } from '../../bytes.ts';
 import { ServiceError } from '../../errors.ts';
+import { asksForLock } from '../../s3/object-lock.ts';
 import { verifyFooter } from '../../sse/footer.ts';
 import { ENVELOPE_HEADER, FOOTER_LENGTH } from '../../sse/format.ts';
 import type { ObjectKey } from '../../sse/key.ts';
@@ -42,9 +43,10 @@ export interface Carry {
 export function carry(job: Carry): Promise<Copied | Moved> {
   const { x, found, source } = job;
   const { traits } = x.rooms.store;
-  const conditional = Object.keys(job.conditions).length > 0;
+  // What is asked of the copy beside its bytes, and lost in silence by stores that copy in a way of their own.
+  const particular = Object.keys(job.conditions).length > 0 || asksForLock(job.headers);
   const tagged = 'x-amz-tagging' in job.headers;
-  if ((conditional && !traits.atomicCopy) || (tagged && !traits.copyTags)) return relay(job);
+  if ((particular && !traits.atomicCopy) || (tagged && !traits.copyTags)) return relay(job);
   const from = storePlace(source.bucket, source.op.key);
   const to = storePlace(x.bucket, job.key);
   const onto = from.bucket === to.bucket && from.key === to.key;
@@ -143,7 +145,7 @@ async function relay(job: Carry): Promise<Copied | Moved> {
   const asItIs = { sealedLength: stored.size, ...verifying(wholeOpening(source, again, job.objectKey)) };
   try {
     const { response: put } = await sealPassing(store, {
-      request: { ...request, signal: x.signal },
+      request: { ...request, signal: x.signal, digested: asksForLock(headers) },
       sealer: asItIs,
       feed: (sink) => pumpInto(response, sink).then(() => undefined),
       assertCommittable: job.assertCommittable,
