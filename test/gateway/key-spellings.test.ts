@@ -86,6 +86,16 @@ describe.each(inject('stores'))('another spelling of a path over $name', (store)
       const { text } = await s3(tenant, { method: 'DELETE', bucket, key: 'mine/x', query: { uploadId } });
       expect(codeOf({ text }), uploadId).toBe('NoSuchUpload');
     }
+    // Where SeaweedFS keeps it: under a key of the same bucket.
+    for (const name of ['.uploads', `.uploads/${theirs}`, `.uploads/${theirs}/`]) {
+      await s3(tenant, { method: 'DELETE', bucket, key: name });
+      const batch = `<Delete><Object><Key>${name}</Key></Object></Delete>`;
+      await s3(tenant, { method: 'POST', bucket, query: { delete: '' }, body: batch });
+    }
+    for (const prefix of ['.uploads', '.uploads/', '.sgwtmp/']) {
+      const { text } = await s3(tenant, { method: 'GET', bucket, query: { 'list-type': '2', prefix } });
+      expect(xmlTexts(text, 'Key')).toEqual([]);
+    }
     const part = { uploadId: theirs, partNumber: '1' };
     const body = Buffer.alloc(5 * 1024 * 1024);
     expect((await s3(gateway.raw, { method: 'PUT', bucket, key, query: part, body })).status).toBe(200);
