@@ -6,22 +6,22 @@ import { storedBytes, type Golden } from './golden.ts';
  * A second reader, written from docs/FORMAT.md alone: no line of src/sse, another AES-GCM (@noble/ciphers) and Node's
  * HKDF. It opens ranges of golden objects; that both readers agree says that the document is enough.
  */
-const L = (text: string): Buffer => Buffer.from(`express-s3-sse/1/${text}`);
-const be = (value: number, width: number): Buffer => {
+export const L = (text: string): Buffer => Buffer.from(`express-s3-sse/1/${text}`);
+export const be = (value: number, width: number): Buffer => {
   const out = Buffer.alloc(8);
   out.writeBigUInt64BE(BigInt(value));
   return out.subarray(8 - width);
 };
-const lp = (field: Buffer): Buffer => Buffer.concat([be(field.length, 4), field]);
-const hmac = (hash: string, key: Buffer, ...data: Buffer[]): Buffer =>
+export const lp = (field: Buffer): Buffer => Buffer.concat([be(field.length, 4), field]);
+export const hmac = (hash: string, key: Buffer, ...data: Buffer[]): Buffer =>
   createHmac(hash, key).update(Buffer.concat(data)).digest();
 const expand = (prk: Buffer, info: Buffer, n: number): Buffer =>
   hmac('sha384', prk, info, Buffer.from([1])).subarray(0, n);
-const sha256 = (...data: Buffer[]): Buffer => createHash('sha256').update(Buffer.concat(data)).digest();
-const open = (key: Buffer, iv: Buffer, aad: Buffer, sealed: Buffer): Buffer =>
+export const sha256 = (...data: Buffer[]): Buffer => createHash('sha256').update(Buffer.concat(data)).digest();
+export const open = (key: Buffer, iv: Buffer, aad: Buffer, sealed: Buffer): Buffer =>
   Buffer.from(gcm(key, iv, aad).decrypt(sealed));
 
-function need(condition: boolean, what: string): void {
+export function need(condition: boolean, what: string): void {
   if (!condition) throw new Error(`FORMAT.md: ${what}`);
 }
 
