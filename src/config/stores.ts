@@ -30,6 +30,7 @@ function traits() {
       'A CopyObject is one step, onto the same key too, and honours If-Match and `If-None-Match: *`. Never found by the probe.',
     ),
     keepsRedirect: trait('Keeps `x-amz-website-redirect-location`.'),
+    keepsOctets: trait('Keeps octets beyond ASCII in user metadata, which others give back as RFC 2047 text.'),
     keepsPathsApart: trait('Takes `a//b`, `/a`, `./a` and `b/../a` for other keys than `a/b` and `a`.'),
   });
 }

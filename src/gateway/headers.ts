@@ -9,6 +9,7 @@ import type { BucketExchange } from './exchange.ts';
 /** AWS's own default. Stores guess one when none is sent, and the metadata digest must cover what is kept. */
 const DEFAULT_CONTENT_TYPE = 'binary/octet-stream';
 const REDIRECT = 'x-amz-website-redirect-location';
+const BEYOND_ASCII = /[\u0080-\u00ff]/;
 /** Of an empty `dir/` marker: what S3 consoles send, and what stores with paths for keys turn every other type into. */
 const MARKER_CONTENT_TYPE = 'application/x-directory';
 
@@ -21,27 +22,28 @@ export function forwardedRequest(x: BucketExchange): Record<string, string> {
 export function objectHeaders(x: BucketExchange, key: string, length: number): Record<string, string> {
   const headers = withContentType(forwardedRequest(x), key, length);
   assertLock(headers);
-  refuseRedirect(x, headers);
+  refuseUnkept(x, headers);
   return headers;
 }
 
-/** A bucket without Object Lock is told from another bad request by the store's words alone, which never pass. */
-export function lockRefusal(err: unknown): unknown {
-  if (!(err instanceof ServiceError && err.code === 'InvalidRequest' && err.reason.startsWith('store-'))) return err;
-  return new ServiceError('InvalidRequest', {
-    message:
-      'The store behind refuses the Object Lock headers: its bucket has no Object Lock, or it demands a digest that cannot be known beforehand.',
-    reason: err.reason,
-  });
-}
-
-/** It is under the metadata digest: dropped in silence, the object would not open again. */
-export function refuseRedirect(x: BucketExchange, headers: StoreHeaders): void {
-  if (headers[REDIRECT] === undefined || x.rooms.store.traits.keepsRedirect) return;
-  throw new ServiceError('NotImplemented', {
-    message: `The store behind does not keep ${REDIRECT}.`,
-    reason: 'redirect-trait',
-  });
+/** It is under the metadata digest: dropped or changed in silence, the object would not open again. */
+export function refuseUnkept(x: BucketExchange, headers: StoreHeaders): void {
+  const { keepsRedirect, keepsOctets } = x.rooms.store.traits;
+  if (!keepsRedirect && headers[REDIRECT] !== undefined) {
+    throw new ServiceError('NotImplemented', {
+      message: `The store behind does not keep ${REDIRECT}.`,
+      reason: 'redirect-trait',
+    });
+  }
+  if (
+    !keepsOctets &&
+    Object.entries(headers).some(([name, value]) => name.startsWith('x-amz-meta-') && BEYOND_ASCII.test(value))
+  ) {
+    throw new ServiceError('NotImplemented', {
+      message: 'The store behind does not keep user metadata beyond US-ASCII.',
+      reason: 'octets-trait',
+    });
+  }
 }
 
 /** An empty Content-Type counts as none. */

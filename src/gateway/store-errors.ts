@@ -77,7 +77,8 @@ export async function storeError(
   const code = told === 'NoSuchKey' && missing === 'NoSuchVersion' ? missing : told;
   const relayed =
     code !== undefined && RELAYED.has(code) && Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : undefined;
-  const known = own.get(code ?? '') ?? relayed;
+  // RFC 9110 section 15.5.13: a condition did not hold, whatever a store calls it (OpenStack Swift: InvalidRequest).
+  const known = own.get(code ?? '') ?? (status === 412 ? 'PreconditionFailed' : relayed);
   const bare = status === 404 ? missing : refusesName(status, code) ? 'InvalidRequest' : BY_STATUS[status];
   const headers = markerHeaders(status, response.headers);
   if (known ?? bare) return new ServiceError(known ?? bare ?? 'InternalError', { reason: `store-${status}`, headers });

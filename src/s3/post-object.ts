@@ -1,4 +1,3 @@
-import { trimBlanks } from '../bytes.ts';
 import { ServiceError } from '../errors.ts';
 import type { PostObject } from './operation.ts';
 import { childOf, childrenOf, element, parseXml, textOf } from './xml.ts';
@@ -26,7 +25,9 @@ export function formHeaders(fields: Fields): Record<string, string> {
     if (!CONTENT.has(name) && (!name.startsWith('x-amz-') || AUTHENTICATION.has(name))) continue;
     const plain = field === 'tagging' ? tagsOf(text) : text;
     // As they would have come in a head, which knows no blanks around a value.
-    const value = trimBlanks(Buffer.from(plain, 'utf8').toString('latin1'));
+    const value = Buffer.from(plain, 'utf8')
+      .toString('latin1')
+      .replace(/^[ \t]+|[ \t]+$/g, '');
     const isHeader = /^[!#$%&'*+.^_`|~0-9a-z-]+$/.test(name) && /^[\t\x20-\x7e\x80-\xff]*$/.test(value);
     if (!isHeader || headers[name] !== undefined) {
       throw new ServiceError('InvalidArgument', {

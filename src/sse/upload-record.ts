@@ -1,4 +1,4 @@
-import { createHmac, type KeyObject } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 import { equalBytes, publicDigest, takeKey, u16, u32, u64 } from '../bytes.ts';
 import { integrityError, type ServiceError } from '../errors.ts';
 import type { ObjectPlace } from './context.ts';
@@ -62,12 +62,7 @@ export interface UploadRecord {
 
 /** Temporary keys of an upload are made by the envelope key, each under a label of its own. */
 export function uploadKey(envelopeKey: KeyObject, label: Buffer, hash: Buffer): KeyObject {
-  // As `envelopeMac` makes it, but never as a string on its way.
-  return takeKey(
-    createHmac('sha256', envelopeKey)
-      .update(lengthPrefixed([label, hash]))
-      .digest(),
-  );
+  return takeKey(envelopeMac(envelopeKey, label, [hash]));
 }
 
 function text(value: string): Buffer[] {

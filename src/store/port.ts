@@ -103,6 +103,8 @@ export interface StoreTraits {
   readonly atomicCopy: boolean;
   /** Keeps `x-amz-website-redirect-location`. */
   readonly keepsRedirect: boolean;
+  /** Keeps octets beyond ASCII in user metadata (MinIO and OpenStack Swift give them back as RFC 2047 text). */
+  readonly keepsOctets: boolean;
   /** Takes `a//b`, `/a`, `./a` and `b/../a` for other keys than `a/b` and `a`. */
   readonly keepsPathsApart: boolean;
 }

@@ -4,6 +4,7 @@ import {
   probeCopySourceIfMatch,
   probeCopyTags,
   probeDeleteIfMatch,
+  probeOctets,
   probePathsApart,
   probePutIfMatch,
   probePutIfNoneMatch,
@@ -93,7 +94,7 @@ export const TRAITS: readonly TraitRow[] = [
     name: 'atomicCopy',
     careful: false,
     missing:
-      'a copy of an object onto itself goes through the system bucket, one with a condition or a lock through the gateway',
+      'a copy of an object onto itself goes through the system bucket, one with If-Match or If-None-Match through the gateway',
     // No probe can show what two requests at once do not do (versitygw and SeaweedFS pass every single one).
     probe: () => Promise.resolve(false),
   },
@@ -102,6 +103,12 @@ export const TRAITS: readonly TraitRow[] = [
     careful: false,
     missing: 'an upload with x-amz-website-redirect-location is refused: without it the object would not verify',
     probe: probeRedirect,
+  },
+  {
+    name: 'keepsOctets',
+    careful: false,
+    missing: 'an upload with octets beyond ASCII in its user metadata is refused: changed, the object would not verify',
+    probe: probeOctets,
   },
   {
     name: 'keepsPathsApart',

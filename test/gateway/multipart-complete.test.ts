@@ -156,6 +156,8 @@ describe('what the store answers to its Complete', () => {
     [400, 'MalformedXML', '400 MalformedXML'],
     [403, 'AccessDenied', '403 AccessDenied'],
     [412, 'PreconditionFailed', '412 PreconditionFailed'],
+    // OpenStack Swift, of If-None-Match.
+    [412, 'InvalidRequest', '412 PreconditionFailed'],
     [418, 'Teapot', '500 InternalError'],
     [200, 'PreconditionFailed', '412 PreconditionFailed'],
     [200, 'InternalError', '503 ServiceUnavailable'],

@@ -14,7 +14,11 @@ const KNOWN: Readonly<Record<string, StoreTraits>> = {
   devstore: allBut(),
   versitygw: allBut('refusesShortBody', 'keepsSlashBody', 'keepsPathsApart'),
   seaweedfs: allBut('keepsSlashBody', 'keepsSlashMetadata', 'keepsPathsApart', 'keepsRedirect'),
-  minio: allBut('deleteIfMatch', 'keepsPathsApart', 'keepsRedirect'),
+  swift: allBut(
+    ...(['acceptsTrailers', 'putIfMatch', 'putIfNoneMatch', 'deleteIfMatch'] as const),
+    ...(['copySourceIfMatch', 'copyTags', 'keepsRedirect', 'keepsOctets'] as const),
+  ),
+  minio: allBut('deleteIfMatch', 'keepsPathsApart', 'keepsRedirect', 'keepsOctets'),
   radosgw: allBut(
     ...(['acceptsTrailers', 'putIfMatch', 'completeIfNoneMatch', 'deleteIfMatch'] as const),
     ...(['copySourceIfMatch', 'copyTags'] as const),
@@ -111,7 +115,10 @@ describe.each(inject('stores'))('$name', (store) => {
       upload.end();
       const stored = await upload.response;
       stored.discard();
-      expect(stored.status).toBe(200);
+      // Refused as a whole: never a body whose end nobody knows.
+      const refused = store.name === 'swift' && traits === CAREFUL_TRAITS;
+      expect(stored.status).toBe(refused ? 501 : 200);
+      if (refused) return;
       const back = await read('large');
       expect(createHash('sha256').update(back.body).digest('hex')).toBe(
         createHash('sha256').update(body).digest('hex'),

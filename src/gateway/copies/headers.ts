@@ -9,7 +9,7 @@ import { authorizeTagCopy } from '../authorize.ts';
 import { ANSWER_LIMIT, credentials } from '../calls.ts';
 import type { SourceRead } from './source.ts';
 import type { BucketExchange } from '../exchange.ts';
-import { forwardedRequest, refuseRedirect, withContentType } from '../headers.ts';
+import { forwardedRequest, refuseUnkept, withContentType } from '../headers.ts';
 import { storeError } from '../store-errors.ts';
 import { storePlace } from '../target.ts';
 import { versionQuery } from '../objects/versions.ts';
@@ -30,7 +30,7 @@ export async function copyHeaders(
 ): Promise<Record<string, string>> {
   const { op } = x;
   const { [TAGGING]: given, ...asked } = forwardedRequest(x);
-  refuseRedirect(x, asked);
+  refuseUnkept(x, asked);
   const tags = op.replaceTags ? given : await copiedTags(x, source, found);
   if (tags !== undefined) asked[TAGGING] = tags;
   if (op.replaceMetadata) return withContentType(asked, op.key, length);

@@ -1,7 +1,6 @@
 import { releaseSoon } from '../../bytes.ts';
 import { ServiceError } from '../../errors.ts';
 import { checksumPlan, type ChecksumAlgorithm } from '../../s3/checksum.ts';
-import { asksForLock } from '../../s3/object-lock.ts';
 import { ENVELOPE_HEADER, type Checksum, type SseMode } from '../../sse/format.ts';
 import { credentials } from '../calls.ts';
 import { asChecksum } from '../objects/checksum.ts';
@@ -89,7 +88,6 @@ export async function resealObject(job: CopyJob): Promise<Made> {
         ...storePlace(x.bucket, x.op.key),
         headers: { ...headers, ...envelope, ...job.conditions },
         signal: x.signal,
-        digested: asksForLock(headers),
         ...credentials(x),
       },
       sealer,
