@@ -45,7 +45,8 @@ export const MEANING: Readonly<Record<StepName, string>> = {
   delete: 'one object, and many at once',
 };
 
-export type Transport = 'http' | 'https';
+export const TRANSPORTS = ['https', 'http'] as const;
+export type Transport = (typeof TRANSPORTS)[number];
 
 /** SSE-C needs TLS; every other step is done over both. */
 export function isDoneOver(transport: Transport, step: StepName): boolean {

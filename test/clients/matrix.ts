@@ -6,19 +6,22 @@ import { startStore } from '../stores/start.ts';
 import type { RunningStore, StoreName } from '../stores/store.ts';
 import { startGateway, type TestGateway } from '../support/gateway.ts';
 import { transpile, type Transpiled } from '../support/transpile.ts';
-import { isDoneOver, STEPS, type Client, type Session, type StepName, type Transport } from './client.ts';
+import { isDoneOver, STEPS, TRANSPORTS, type Client, type Session, type StepName, type Transport } from './client.ts';
 import { CLIENTS } from './clients.ts';
 import { gapOf } from './gaps.ts';
 import { BASE_HOST, Place } from './place.ts';
+import { promises } from './promises.ts';
+import { isAsked, MATRIX_STORES } from './stores.ts';
 import { failureOf } from '../support/program.ts';
 
 /** Two thousand files take their time, and two pages of a listing: once is enough. */
 const MANY_FILES_ON: StoreName = 'devstore';
 
-/** Every client over one store, through an HTTP and an HTTPS gateway, each in a process of its own. */
+/** The clients over one store, through an HTTP and an HTTPS gateway, each in a process of its own. */
 export async function matrix(storeName: StoreName): Promise<void> {
   const wanted = (process.env['CLIENTS'] ?? '').split(',').filter((name) => name !== '');
   const clients = CLIENTS.filter(({ name }) => wanted.length === 0 || wanted.includes(name));
+  const only = MATRIX_STORES.find(({ name }) => name === storeName)?.smoke?.transport;
   const impossible = new Map<Client, string>();
   for (const client of clients) {
     const reason = await client.impossible?.();
@@ -39,33 +42,38 @@ export async function matrix(storeName: StoreName): Promise<void> {
     await Promise.all([store.stop(), code.remove(), rm(folder, { recursive: true, force: true })]);
   });
 
-  describe.each<Transport>(['https', 'http'])(`${storeName}, %s`, (transport) => {
-    let gateway: TestGateway;
-    beforeAll(async () => {
-      gateway = await startGateway({
-        store,
-        ...{ tls: transport === 'https', tlsNames: [`*.${BASE_HOST}`], config: { data: { baseHosts: [BASE_HOST] } } },
-        child: { folder: code.folder },
+  describe.each(TRANSPORTS.filter((transport) => transport === (only ?? transport)))(
+    `${storeName}, %s`,
+    (transport) => {
+      let gateway: TestGateway;
+      beforeAll(async () => {
+        gateway = await startGateway({
+          store,
+          ...{ tls: transport === 'https', tlsNames: [`*.${BASE_HOST}`], config: { data: { baseHosts: [BASE_HOST] } } },
+          child: { folder: code.folder },
+        });
       });
-    });
-    afterAll(() => gateway.stop());
+      afterAll(() => gateway.stop());
 
-    describe.each(clients)('$name', (client) => {
-      const reason = impossible.get(client);
-      if (reason !== undefined) {
-        it(`cannot run on this machine: ${reason}`, async () => expect(await client.impossible?.()).toBe(reason));
-        return;
-      }
-      clientSuite(client, storeName, transport, (name) =>
-        Place.make(
-          gateway.raw,
-          join(folder, `${name}-${transport}`),
-          `${name}-${transport}`,
-          storeName === MANY_FILES_ON && transport === 'https' ? 2000 : 12,
-        ),
-      );
-    });
-  });
+      if (transport === 'http') promises(() => gateway.raw);
+
+      describe.each(clients.filter(({ name }) => isAsked(storeName, name, transport)))('$name', (client) => {
+        const reason = impossible.get(client);
+        if (reason !== undefined) {
+          it(`cannot run on this machine: ${reason}`, async () => expect(await client.impossible?.()).toBe(reason));
+          return;
+        }
+        clientSuite(client, storeName, transport, (name) =>
+          Place.make(
+            gateway.raw,
+            join(folder, `${name}-${transport}`),
+            `${name}-${transport}`,
+            storeName === MANY_FILES_ON && transport === 'https' ? 2000 : 12,
+          ),
+        );
+      });
+    },
+  );
 }
 
 function clientSuite(
@@ -84,9 +92,9 @@ function clientSuite(
     expect(await session.version()).toContain(client.version);
   });
 
-  it.each(STEPS.filter((step) => isDoneOver(transport, step) && client.lacks[step] === undefined))('%s', (step) =>
-    take(session, step, gapOf(client.name, store, transport, step)?.fails),
-  );
+  const isDone = (step: StepName): boolean =>
+    isDoneOver(transport, step) && client.lacks[step] === undefined && isAsked(store, client.name, transport, step);
+  it.each(STEPS.filter(isDone))('%s', (step) => take(session, step, gapOf(client.name, store, transport, step)?.fails));
 }
 
 async function take({ steps }: Session, name: StepName, fails: RegExp | undefined): Promise<void> {

@@ -74,6 +74,7 @@ const CUT_UNFRAMED: Readonly<Record<StoreName, 'kept' | 'lost'>> = {
   seaweedfs: 'kept',
   radosgw: 'kept',
   minio: 'kept',
+  swift: 'kept',
   // It stores what came of an UNSIGNED-PAYLOAD body, in place of the old object.
   versitygw: 'lost',
 };

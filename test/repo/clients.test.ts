@@ -18,6 +18,13 @@ it('every store of the client matrix has its file', () => {
   expect(files).toEqual(MATRIX_STORES.map(({ name }) => `${name}.matrix.ts`).sort());
 });
 
+it('every smoke set is of clients that do its steps', () => {
+  for (const { smoke } of MATRIX_STORES) {
+    const able = CLIENTS.filter(({ lacks }) => smoke?.steps.every((step) => !(step in lacks)));
+    expect(able.map(({ name }) => name)).toEqual(expect.arrayContaining([...(smoke?.clients ?? [])]));
+  }
+});
+
 it('every gap is of a client that does the step', () => {
   const names = CLIENTS.map(({ name }) => name);
   for (const { clients = names, steps } of GAPS) {

@@ -26,6 +26,7 @@ const STARTERS: Readonly<Record<StoreName, () => Promise<RunningStore>>> = {
   versitygw: startVersity,
   radosgw: startRados,
   minio: startMinio,
+  swift: startSwift,
 };
 
 async function startEmbedded(): Promise<RunningStore> {
@@ -138,6 +139,31 @@ async function startMinio(): Promise<RunningStore> {
   const endpoint = `http://127.0.0.1:${port}`;
   return supervise(
     { name: 'minio', endpoint, ...credentials, region: REGION, dataDirectories: [data] },
+    home,
+    () => end(child, 'SIGTERM'),
+    child,
+  );
+}
+
+async function startSwift(): Promise<RunningStore> {
+  const home = await makeHome('swift');
+  // tempauth's access keys are `account:user`.
+  const credentials = { ...makeCredentials(), accessKeyId: 'test:tester' };
+  const ports = await Promise.all([freePort(), freePort(), freePort(), freePort()]);
+  const child = start(
+    home,
+    // Debian's own: its package python3-swift is not for another.
+    '/usr/bin/python3',
+    [
+      join(import.meta.dirname, 'openstack-swift.py'),
+      ...[home, credentials.accessKeyId, credentials.secretAccessKey],
+      ...ports.map(String),
+    ],
+    {},
+  );
+  const endpoint = `http://127.0.0.1:${ports[0]}`;
+  return supervise(
+    { name: 'swift', endpoint, ...credentials, region: REGION, dataDirectories: [join(home, 'disk')] },
     home,
     () => end(child, 'SIGTERM'),
     child,

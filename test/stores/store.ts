@@ -1,6 +1,6 @@
 import type { RawStore } from '../support/s3-raw.ts';
 
-export const STORE_NAMES = ['devstore', 'seaweedfs', 'versitygw', 'radosgw', 'minio'] as const;
+export const STORE_NAMES = ['devstore', 'seaweedfs', 'versitygw', 'radosgw', 'minio', 'swift'] as const;
 export type StoreName = (typeof STORE_NAMES)[number];
 
 /** A store that runs, as the tests see it (plain data: it crosses from the global set-up to the workers). */

@@ -1,6 +1,5 @@
 import { createServer, request, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
-import { freePort } from './free-port.ts';
+import type { AddressInfo, Socket } from 'node:net';
 import type { RawStore } from './s3-raw.ts';
 import type { StoreAnswer, StoreCall } from './store-proxy.ts';
 
@@ -28,16 +27,15 @@ export class FaultProxy {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   readonly #details: RawStore;
-  readonly #port: number;
+  #port = 0;
   #calls: StoreCall[] = [];
   #armed: { readonly at: number; readonly fault: Fault } | undefined;
   #meanwhile: { readonly at: number; readonly work: () => Promise<unknown> } | undefined;
   #befallen = false;
   #open = 0;
 
-  private constructor(store: RawStore, port: number) {
+  private constructor(store: RawStore) {
     this.#details = store;
-    this.#port = port;
     this.#target = new URL(store.endpoint);
     this.#server = createServer((req, res) => void this.#take(req, res));
     this.#server.on('connection', (socket) => {
@@ -47,7 +45,7 @@ export class FaultProxy {
   }
 
   static async start(store: RawStore): Promise<FaultProxy> {
-    const proxy = new FaultProxy(store, await freePort());
+    const proxy = new FaultProxy(store);
     await proxy.#listen();
     return proxy;
   }
@@ -94,12 +92,8 @@ export class FaultProxy {
   }
 
   async #listen(): Promise<void> {
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', reject).listen(this.#port, '127.0.0.1', () => {
-        this.#server.off('error', reject);
-        resolve();
-      });
-    });
+    await new Promise<void>((resolve) => this.#server.listen(this.#port, '127.0.0.1', resolve));
+    this.#port = (this.#server.address() as AddressInfo).port;
   }
 
   async #take(req: IncomingMessage, res: ServerResponse): Promise<void> {
