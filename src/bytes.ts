@@ -47,6 +47,22 @@ export function u16(value: number): Buffer {
   return out;
 }
 
+/**
+ * A header's value without the blanks around it (RFC 9110 section 5.5). By steps: a pattern tries the end of a value anew
+ * at each of its inner blanks, which takes a third of a second for 15,000 of them.
+ */
+export function trimBlanks(value: string): string {
+  let start = 0;
+  let end = value.length;
+  while (start < end && isBlank(value.charCodeAt(start))) start += 1;
+  while (end > start && isBlank(value.charCodeAt(end - 1))) end -= 1;
+  return value.slice(start, end);
+}
+
+function isBlank(code: number): boolean {
+  return code === 0x20 || code === 0x09;
+}
+
 type Transferable = ArrayBuffer & { transfer?: (length: number) => ArrayBuffer };
 
 const canTransfer = typeof (ArrayBuffer.prototype as Transferable).transfer === 'function';

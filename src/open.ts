@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { openAudit } from './audit/open.ts';
 import type { Audit } from './audit.ts';
 import { readMasterKey, readSecret, readSigningKey, type Config } from './config.ts';
+import { OwnSecrets } from './config/own-secrets.ts';
 import { BucketRecords } from './control/buckets.ts';
 import { openControlDirectory } from './control/directory.ts';
 import { loadEnvelopeKeys } from './control/envelope-keys.ts';
@@ -194,11 +195,18 @@ async function openProfile(
 
 function openKeys(config: Config, control: ControlStore, metrics: Metrics, log: Log): Promise<OpenKeyService> {
   const refused = new RefusedSecrets();
+  const own = new OwnSecrets(config);
   return openKeyService({
     control,
     backends: {
-      local: async (section, deps) => measuredBackend(await openLocalBackend(section, deps), metrics),
-      vault: async (section) => measuredBackend(await openVaultBackend(section, { refused }), metrics),
+      local: async (section, deps) => {
+        own.addLocal(section);
+        return measuredBackend(await openLocalBackend(section, deps), metrics);
+      },
+      vault: async (section) => {
+        own.refuseIn(section.auth_method);
+        return measuredBackend(await openVaultBackend(section, { refused }), metrics);
+      },
     },
     clock: Date.now,
     markerFile: config.control.markerFile,

@@ -14,7 +14,7 @@ import {
   status,
   stop,
 } from './handlers.ts';
-import type { AdminAnswer, AdminCall, Row } from './types.ts';
+import type { AdminAnswer, AdminCall, Parsed, Row } from './types.ts';
 
 const SMALL = 4 * 1024;
 const LARGE = 64 * 1024;
@@ -24,15 +24,23 @@ const SECOND = 1000;
 function body<S extends z.ZodType>(
   schema: S,
   handler: (call: AdminCall<z.output<S>>) => Promise<AdminAnswer>,
-  note?: (body: z.output<S>) => string,
+  about: (body: z.output<S>) => Omit<Parsed, 'answer'> = () => ({}),
 ): Row['parse'] {
   return (bytes) => {
     const parsed = parseBody(schema, bytes);
     return {
-      ...(note === undefined ? {} : { note: note(parsed) }),
+      ...about(parsed),
       answer: (call) => handler({ ...call, body: parsed }),
     };
   };
+}
+
+function adoption(
+  { mode, cutover }: Pick<z.output<typeof adoptBody>, 'mode' | 'cutover'>,
+  target: z.output<typeof adoptBody>['target'],
+): string {
+  const place = target === undefined ? '' : `, at ${target.bucket}/${target.prefix}`;
+  return (mode === 'mixed' ? `mixed before ${cutover ?? 'now'}` : mode) + place;
 }
 
 type Rest = Omit<Row, 'method' | 'path' | 'action' | 'built' | 'parse'>;
@@ -62,7 +70,7 @@ export const ROUTES: readonly Row[] = Object.freeze([
     '/kms/stop',
     'kms:ServiceControl',
     exempt,
-    body(stopBody, stop, ({ reason }) => reason),
+    body(stopBody, stop, ({ reason }) => ({ note: reason })),
   ),
   route('GET', '/kms/status', 'admin:ServerInfo', exempt, body(noBody, status)),
   route('GET', '/kms/config', 'kms:Configure', service, body(noBody, config)),
@@ -74,7 +82,7 @@ export const ROUTES: readonly Row[] = Object.freeze([
     '/kms/buckets/:name/adopt',
     'kms:AdoptBucket',
     bucket,
-    body(adoptBody, adoptBucket, ({ mode, cutover }) => (mode === 'mixed' ? `mixed before ${cutover ?? 'now'}` : mode)),
+    body(adoptBody, adoptBucket, ({ target, ...rest }) => ({ note: adoption(rest, target), names: target?.bucket })),
   ),
   route('POST', '/kms/buckets/:name/seal', 'kms:AdoptBucket', bucket, body(noBody, sealBucket)),
   route('POST', '/kms/buckets/:name/release', 'kms:ReleaseBucket', bucket, body(noBody, releaseBucket)),

@@ -9,7 +9,7 @@ import type { Verified } from '../sigv4/types.ts';
 import { collect, discard } from './collect.ts';
 import { errorAnswer, respond } from './respond.ts';
 import { matchPath, type Match } from './routes.ts';
-import type { AdminAnswer, AdminOptions, Row } from './types.ts';
+import type { AdminAnswer, AdminOptions, Parsed, Row } from './types.ts';
 
 /** Answers one admin request; `path` is what the table knows, `target` what the client signed. */
 export type ServeAdmin = (req: IncomingMessage, res: ServerResponse, path: string, target: string) => Promise<void>;
@@ -50,7 +50,10 @@ export function createAdmin(options: AdminOptions): ServeAdmin {
       if (match.id !== undefined && match.row.resource === 'key') entry.add({ keyId: match.id });
       if (match.id !== undefined && match.row.resource === 'bucket') entry.add({ bucket: match.id });
       authorize(options, caller.identity, match, req);
-      const answer = await perform(options, entry, caller, match, body);
+      const parsed = match.row.parse(body);
+      // Who may rule one bucket may not map it into another one.
+      if (parsed.names !== undefined) authorize(options, caller.identity, { ...match, id: parsed.names }, req);
+      const answer = await perform(options, entry, caller, match, parsed);
       const outcome = answer.error === undefined ? 'success' : 'failed';
       entry.finish(outcome, answer.status, answer.error?.reason);
       metrics.request(operation, 'none', outcome, seconds());
@@ -132,9 +135,8 @@ async function perform(
   entry: AuditEntry,
   caller: Verified<Identity>,
   { row, id }: Match,
-  body: Buffer,
+  { note, answer }: Parsed,
 ): Promise<AdminAnswer> {
-  const { note, answer } = row.parse(body);
   if (note !== undefined) entry.add({ note });
   try {
     entry.intend();

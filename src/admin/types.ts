@@ -65,5 +65,7 @@ export interface Row {
 export interface Parsed {
   /** An administrator's free text, for the audit record. */
   readonly note?: string;
+  /** A bucket that the body names: the row's action is asked on it, too. */
+  readonly names?: string | undefined;
   readonly answer: (call: Omit<AdminCall, 'body'>) => Promise<AdminAnswer>;
 }

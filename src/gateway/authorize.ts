@@ -27,16 +27,17 @@ export function authorize(x: Exchange): void {
 /** Who may write may not therefore read: the source of a copy is a right of its own, on the source's name. */
 function authorizeSource(x: Exchange, source: CopySource): void {
   refuseOtherSpelling(x, source.key);
-  demand(x, sourceActions(source.versionId).read, arnOf(source), sourceConditions(x, source));
+  demand(x, sourceActions(source.versionId).read, arnOf(source), versionConditions(x, source.versionId));
 }
 
 /** Tags that a copy takes along: read at the source, written at the target. Asked where there are any. */
 export function authorizeTagCopy(x: Exchange, source: CopySource): void {
-  demand(x, sourceActions(source.versionId).tags, arnOf(source), sourceConditions(x, source));
+  demand(x, sourceActions(source.versionId).tags, arnOf(source), versionConditions(x, source.versionId));
   demand(x, 's3:PutObjectTagging', resourceOf(x.op), conditionsOf(x));
 }
 
-function sourceConditions(x: Exchange, { versionId }: CopySource): Conditions {
+/** Of a version that the query does not name. */
+function versionConditions(x: Exchange, versionId: string | undefined): Conditions {
   return () => ({ ...conditionValues(x), ...(versionId === undefined ? {} : { 's3:versionid': versionId }) });
 }
 
@@ -47,7 +48,8 @@ function arnOf({ bucket, key }: CopySource): string {
 function refuseOtherSpelling(x: Exchange, key: string | undefined): void {
   if (key === undefined || !mayMeanAnother(x, key)) return;
   throw new ServiceError('NotImplemented', {
-    message: 'The store behind takes this key or prefix for another one: it has an empty, "." or ".." segment.',
+    message:
+      'The store behind takes this key or prefix for another one: it has an empty, "." or ".." segment, or is where it keeps uploads.',
     reason: 'key-trait',
   });
 }
@@ -55,7 +57,7 @@ function refuseOtherSpelling(x: Exchange, key: string | undefined): void {
 /** One object of a DeleteObjects body. */
 export function mayDelete(x: Exchange, bucket: string, key: string, versionId: string | undefined): boolean {
   if (mayMeanAnother(x, key)) return false;
-  const conditions = conditionsOf(x);
+  const conditions = versionConditions(x, versionId);
   const actions = deleteActions(versionId, x.caller.request.headers);
   return actions.every((action) => allowed(x, action, `arn:aws:s3:::${bucket}/${key}`, conditions));
 }
@@ -63,11 +65,15 @@ export function mayDelete(x: Exchange, bucket: string, key: string, versionId: s
 /**
  * Where keys are paths, `mine/../yours` is allowed by a policy on `mine/*`, is missed by a Deny on `yours`, and writes
  * or deletes `yours`. (Reading it is an integrity error: the envelope knows its name.) The slash at the end is no such
- * segment: the traits of slashes rule it.
+ * segment: the traits of slashes rule it. Some keep everybody's open uploads under a key (SeaweedFS, versitygw), where
+ * to delete it is to abort them.
  */
 function mayMeanAnother(x: Exchange, key: string): boolean {
-  return !x.rooms.store.traits.keepsPathsApart && /^\/|\/\/|(?:^|\/)\.{1,2}(?:\/|$)/.test(key);
+  return !x.rooms.store.traits.keepsPathsApart && (OTHER_SPELLING.test(key) || OF_THE_STORE.test(key));
 }
+
+const OTHER_SPELLING = /^\/|\/\/|(?:^|\/)\.{1,2}(?:\/|$)/;
+const OF_THE_STORE = /^\.(?:uploads|sgwtmp)(?:\/|$)/;
 
 /** The use of a KMS key (kms:GenerateDataKey, kms:Decrypt), beside the right on the object. */
 export function authorizeKey(x: Exchange, action: string, keyId: string, context: EncryptionContext): void {

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { Busboy, type BusboyFileStream, type BusboyInstance } from '@fastify/busboy';
 import { ServiceError } from '../errors.ts';
+import { MAX_KEY_BYTES } from '../s3/names.ts';
 import { formHeaders } from '../s3/post-object.ts';
 import type { RequestHead } from '../sigv4/types.ts';
 import type { SignedForm } from '../sigv4/verify.ts';
@@ -10,6 +11,8 @@ const MAX_FIELD_BYTES = 20 * 1024;
 /** The same with its boundaries and part headers, and what may follow the file. */
 const MAX_OVERHEAD = 128 * 1024;
 const MAX_FIELDS = 200;
+/** Nobody has verified yet, and a request of `data.concurrentRequests` is taken: as long as a head may take. */
+const FIELDS_MS = 30_000;
 
 /** A browser's upload as it comes: fields first, then the file, which is still to be read. */
 export interface Form {
@@ -33,10 +36,10 @@ export function isForm({ method, target }: RequestHead, { headers }: IncomingMes
 }
 
 /** Reads a form up to its file. Bounded: no more than AWS takes before the file is ever held. */
-export function readForm(req: IncomingMessage): Promise<Form> {
+export function readForm(req: IncomingMessage, fieldsMs = FIELDS_MS): Promise<Form> {
   return new Promise((resolve, reject) => {
     const reader = new FormReader(req, resolve, reject);
-    reader.start();
+    reader.start(fieldsMs);
   });
 }
 
@@ -45,14 +48,20 @@ export function signedForm({ fields: given, filename }: Form, bucket: string): S
   const fields = new Map(given);
   const key = fields.get('key');
   // A function, because a text would be read for `$&` and its like.
-  if (key !== undefined)
-    fields.set(
-      'key',
-      key.replaceAll('${filename}', () => filename),
-    );
+  if (key !== undefined) fields.set('key', expanded(key, filename));
   if (fields.has('bucket') && fields.get('bucket') !== bucket) throw invalid('The form is for another bucket.');
   fields.set('bucket', bucket);
   return { fields, headers: () => formHeaders(fields) };
+}
+
+const FILENAME = '${filename}';
+
+/** Not before it is known to be short: nobody has verified, and 20 KB of it could ask for as many megabytes. */
+function expanded(key: string, filename: string): string {
+  const pieces = key.split(FILENAME);
+  const length = key.length + (pieces.length - 1) * (filename.length - FILENAME.length);
+  if (length > MAX_KEY_BYTES) throw new ServiceError('KeyTooLongError');
+  return pieces.join(filename);
 }
 
 class FormReader {
@@ -66,6 +75,7 @@ class FormReader {
   #file: BusboyFileStream | undefined;
   #fieldBytes = 0;
   #overhead = 0;
+  #deadline: NodeJS.Timeout | undefined;
 
   constructor(req: IncomingMessage, found: (form: Form) => void, refused: (reason: Error) => void) {
     this.#req = req;
@@ -79,7 +89,7 @@ class FormReader {
     this.#end.catch(() => undefined);
   }
 
-  start(): void {
+  start(fieldsMs: number): void {
     const cancel = (reason: ServiceError) => (): void => this.#cancel(reason);
     this.#parser
       .on('field', (name: string | undefined, value, _nameCut, cut) => this.#onField(name, value, cut))
@@ -92,6 +102,7 @@ class FormReader {
         else this.#settle.end();
       });
     this.#req.on('data', this.#count).once('close', this.#gone).pipe(this.#parser);
+    this.#deadline = setTimeout(cancel(new ServiceError('RequestTimeout', { reason: 'form-fields' })), fieldsMs);
     // Gone before anybody listened.
     if (this.#req.destroyed) this.#gone();
   }
@@ -109,6 +120,7 @@ class FormReader {
 
   #onFile(file: BusboyFileStream, filename: string): void {
     this.#file = file;
+    clearTimeout(this.#deadline);
     file.once('end', () => {
       this.#overhead = 0;
     });
@@ -128,6 +140,7 @@ class FormReader {
   };
 
   #cancel(reason: Error): void {
+    clearTimeout(this.#deadline);
     this.#req.unpipe(this.#parser).off('data', this.#count).off('close', this.#gone);
     this.#req.pause();
     this.#refused(reason);

@@ -26,6 +26,16 @@ export function objectHeaders(x: BucketExchange, key: string, length: number): R
   return headers;
 }
 
+/** A bucket without Object Lock is told from another bad request by the store's words alone, which never pass. */
+export function lockRefusal(err: unknown): unknown {
+  if (!(err instanceof ServiceError && err.code === 'InvalidRequest' && err.reason.startsWith('store-'))) return err;
+  return new ServiceError('InvalidRequest', {
+    message:
+      'The store behind refuses the Object Lock headers: its bucket has no Object Lock, or it demands a digest that cannot be known beforehand.',
+    reason: err.reason,
+  });
+}
+
 /** It is under the metadata digest: dropped or changed in silence, the object would not open again. */
 export function refuseUnkept(x: BucketExchange, headers: StoreHeaders): void {
   const { keepsRedirect, keepsOctets } = x.rooms.store.traits;

@@ -100,6 +100,16 @@ async function usableKey(
   }
 }
 
+/**
+ * The key that a bucket's default is to name: one that there is, and that the caller may use. Whoever may not is told
+ * the same of every name, or a default that is taken would tell names that there are.
+ */
+export async function requireDefaultKey(x: BucketExchange, reference: string | undefined): Promise<void> {
+  const context = effectiveContext([], placeOf(x, ''), true);
+  const keyId = await usableKey(x, reference, context);
+  if (reference !== undefined) authorizeKey(x, 'kms:GenerateDataKey', keyId, context);
+}
+
 /** Opens a verified envelope for a read: the mode's rules, policy, the intent, then the key service. */
 export async function openEnvelope(
   x: BucketExchange,

@@ -8,6 +8,7 @@ import {
   parsePartSse,
   parseReadSse,
   parseWriteSse,
+  refuseBlocked,
   sseResponseHeaders,
   type BucketDefault,
   type CustomerKey,
@@ -15,16 +16,14 @@ import {
   type SseAnswerKind,
   type SseReadRequest,
   type SseRequest,
+  type SseTransport,
 } from '../sse/request.ts';
 import type { BucketExchange } from './exchange.ts';
 
 /** What a write asks for, with the bucket's default where it asks for nothing: never nothing. */
 export function writeSse(x: BucketExchange): EffectiveSse {
   const { settings } = x.rooms;
-  const request = parseWriteSse(x.caller.request.headers, {
-    ...transport(x),
-    customerKeysBlocked: x.bucket.encryption?.blocked.includes('SSE-C') ?? false,
-  });
+  const request = parseWriteSse(x.caller.request.headers, writeTransport(x));
   if (request.mode === 'SSE-KMS' && request.keyReference === undefined && !settings.compatibility.kmsWithoutKeyId) {
     throw new ServiceError('InvalidArgument', {
       message: 'Server Side Encryption with AWS KMS managed key requires a key id.',
@@ -44,9 +43,14 @@ export function sourceSse(x: BucketExchange): SseReadRequest {
   return parseCopySourceSse(x.caller.request.headers, transport(x));
 }
 
-/** What a part brings: the customer key of its upload, or nothing. */
+/** What a part brings: the customer key of its upload, or nothing. What was open before SSE-C was blocked goes no further. */
 export function partSse(x: BucketExchange): SseReadRequest {
-  return parsePartSse(x.caller.request.headers, transport(x));
+  return parsePartSse(x.caller.request.headers, writeTransport(x));
+}
+
+/** A Complete makes an object of the upload's mode, whether or not it says so. */
+export function refuseBlockedUpload(x: BucketExchange, mode: SseMode): void {
+  if (mode === 'SSE-C' && isBlocked(x)) refuseBlocked();
 }
 
 /** What a Complete says of encryption, if anything; the bucket's default is not asked. */
@@ -56,6 +60,14 @@ export function statedSse(x: BucketExchange): SseRequest {
 
 function transport(x: BucketExchange): { secureTransport: boolean; allowInsecureCustomerKeys: boolean } {
   return { secureTransport: x.secure, allowInsecureCustomerKeys: x.rooms.settings.allowInsecureSseC };
+}
+
+function writeTransport(x: BucketExchange): SseTransport {
+  return { ...transport(x), customerKeysBlocked: isBlocked(x) };
+}
+
+function isBlocked({ bucket }: BucketExchange): boolean {
+  return bucket.encryption?.blocked.includes('SSE-C') ?? false;
 }
 
 function bucketDefault(encryption: BucketEncryption | undefined): BucketDefault | undefined {

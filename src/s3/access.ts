@@ -16,7 +16,8 @@ const named =
 const grants = (headers: Headers): boolean =>
   Object.keys(headers).some((name) => name.startsWith('x-amz-grant-')) ||
   (headers['x-amz-acl'] ?? 'private') !== 'private';
-const isTrue = (name: string) => (headers: Headers) => headers[name]?.toLowerCase() === 'true';
+/** Whatever the store may take for a yes. */
+const notFalse = (name: string) => (headers: Headers) => (headers[name]?.toLowerCase() ?? 'false') !== 'false';
 
 /** What an upload will be is said when it is created. */
 const WRITES = ['PutObject', 'PostObject', 'CopyObject', 'CreateMultipartUpload'];
@@ -33,10 +34,14 @@ const HEADER_RIGHTS: readonly HeaderRight[] = [
   { operations: ['CreateBucket'], asked: grants, action: 's3:PutBucketAcl' },
   {
     operations: ['CreateBucket'],
-    asked: isTrue('x-amz-bucket-object-lock-enabled'),
+    asked: notFalse('x-amz-bucket-object-lock-enabled'),
     action: 's3:PutBucketObjectLockConfiguration',
   },
-  { operations: ['CreateBucket'], asked: isTrue('x-amz-bucket-object-lock-enabled'), action: 's3:PutBucketVersioning' },
+  {
+    operations: ['CreateBucket'],
+    asked: notFalse('x-amz-bucket-object-lock-enabled'),
+    action: 's3:PutBucketVersioning',
+  },
   {
     operations: ['CreateBucket'],
     asked: named('x-amz-object-ownership'),
@@ -44,7 +49,7 @@ const HEADER_RIGHTS: readonly HeaderRight[] = [
   },
   {
     operations: ['DeleteObject', 'DeleteObjects', 'PutObjectRetention'],
-    asked: isTrue('x-amz-bypass-governance-retention'),
+    asked: notFalse('x-amz-bypass-governance-retention'),
     action: 's3:BypassGovernanceRetention',
   },
 ];

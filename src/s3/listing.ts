@@ -93,7 +93,9 @@ function readListing(root: XmlElement, storePrefix: string): Listing {
     const kind = ENTRY[child.name];
     if (kind !== undefined) {
       const entry = readEntry(kind, child, name);
-      if (within(entry.key)) entries.push(storePrefix === '' ? entry : { ...entry, key: strip(entry.key) });
+      // What is named as the prefix itself (a console's folder) has no name here.
+      if (within(entry.key) && entry.key !== storePrefix)
+        entries.push(storePrefix === '' ? entry : { ...entry, key: strip(entry.key) });
     } else if (child.name === 'CommonPrefixes') {
       for (const { name: field, text } of child.children) {
         const prefix = name(text);

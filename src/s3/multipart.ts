@@ -1,6 +1,7 @@
 import { ServiceError } from '../errors.ts';
 import type { ChecksumAlgorithm } from './checksum.ts';
 import { encodeName } from './format-listing.ts';
+import { isStoreId } from './names.ts';
 import type { ListMultipartUploads, ListParts } from './operation.ts';
 import { badAnswer, childrenOf, document, element, parseXml, readStoreXml, textOf, type XmlElement } from './xml.ts';
 
@@ -108,7 +109,7 @@ export function formatStoreComplete(parts: readonly Pick<ListedPart, 'partNumber
 /** The upload id that the store gave. */
 export function parseInitiateUpload(body: Uint8Array): string {
   const id = readStoreXml(body, 'InitiateMultipartUploadResult', (root) => textOf(root, 'UploadId'));
-  if (id === undefined || !/^[\x21-\x7e]{1,1024}$/.test(id)) throw badAnswer();
+  if (id === undefined || !isStoreId(id)) throw badAnswer();
   return id;
 }
 
@@ -217,12 +218,16 @@ export function mapUploads(op: ListMultipartUploads, body: Uint8Array, storePref
     const encode = (name: string): string => (op.encodingType === 'url' ? encodeName(name) : name);
     const client = (text: string | undefined): string | undefined => {
       const name = decode(text ?? '');
-      return name !== '' && name.startsWith(storePrefix) ? encode(name.slice(storePrefix.length)) : undefined;
+      const own = name.length > storePrefix.length && name.startsWith(storePrefix);
+      return own ? encode(name.slice(storePrefix.length)) : undefined;
     };
     const who = [element('ID', owner), element('DisplayName', owner)];
     const truncated = op.maxUploads > 0 && textOf(root, 'IsTruncated') === 'true';
     const uploads = op.maxUploads === 0 ? [] : childrenOf(root, 'Upload');
     const last = uploads.at(-1);
+    // Nothing of a neighbour, whatever the store lists.
+    const shown = uploads.filter((upload) => client(textOf(upload, 'Key')) !== undefined);
+    const groups = childrenOf(root, 'CommonPrefixes').map((group) => client(textOf(group, 'Prefix')));
     const marker = (name: string, field: string): string | undefined =>
       truncated ? textOf(root, name) || (last === undefined ? undefined : textOf(last, field)) : undefined;
     return document('ListMultipartUploadsResult', [
@@ -236,7 +241,7 @@ export function mapUploads(op: ListMultipartUploads, body: Uint8Array, storePref
       element('EncodingType', op.encodingType),
       element('MaxUploads', op.maxUploads),
       element('IsTruncated', truncated),
-      ...uploads.map((upload) =>
+      ...shown.map((upload) =>
         element('Upload', [
           element('Key', client(textOf(upload, 'Key'))),
           element('UploadId', textOf(upload, 'UploadId')),
@@ -246,9 +251,7 @@ export function mapUploads(op: ListMultipartUploads, body: Uint8Array, storePref
           element('Initiated', textOf(upload, 'Initiated')),
         ]),
       ),
-      ...childrenOf(root, 'CommonPrefixes').map((group) =>
-        element('CommonPrefixes', [element('Prefix', client(textOf(group, 'Prefix')))]),
-      ),
+      ...groups.flatMap((group) => (group === undefined ? [] : element('CommonPrefixes', [element('Prefix', group)]))),
     ]);
   });
 }

@@ -94,7 +94,13 @@ export interface CopySource {
   readonly versionId?: string;
 }
 
-const VERSION_ID = /^[\x21-\x7e]{1,1024}$/;
+/**
+ * An upload or version id is the store's own: opaque to us, and copied into requests. What no store issues is none, and
+ * some make a path of it (versitygw aborts `../other/upload`): no dot segments, and no slash in front.
+ */
+export function isStoreId(text: string): boolean {
+  return /^[\x21-\x7e]{1,1024}$/.test(text) && !/^[/\\]|(?:^|[/\\])\.{1,2}(?:[/\\]|$)/.test(text);
+}
 
 /**
  * `x-amz-copy-source`: `[/]bucket/key[?versionId=id]`, percent-encoded once (CopyObject, UploadPartCopy). Access point
@@ -125,8 +131,7 @@ export function parseCopySource(header: string): CopySource {
     assertKey(source.key);
     if (versionId === undefined) return source;
     const version = decodeURIComponent(versionId);
-    // Opaque to us, and copied into requests: what no store issues is refused.
-    if (!VERSION_ID.test(version)) throw invalid();
+    if (!isStoreId(version)) throw invalid();
     return { ...source, versionId: version };
   } catch (cause) {
     if (cause instanceof ServiceError && cause.code !== 'InvalidURI') throw cause;

@@ -1,7 +1,7 @@
 import { ServiceError } from '../errors.ts';
 import { namedAlgorithm } from './checksum.ts';
 import { parseCopyRange } from './copy.ts';
-import { assertKey, assertNewBucketName, parseCopySource } from './names.ts';
+import { assertKey, assertNewBucketName, isStoreId, parseCopySource } from './names.ts';
 import { parseAttributes } from './object-attributes.ts';
 import type { GetObject, ListParameters, Understood } from './operation.ts';
 import { formAnswer } from './post-object.ts';
@@ -153,7 +153,6 @@ const PARSERS: { readonly [K in Understood['kind']]: (args: Arguments) => Extrac
   }),
 };
 
-/** An upload id is the store's: opaque, and copied into requests, so what no store issues is no upload. */
 function upload({ row, bucket, key, query }: Arguments): {
   readonly row: OperationRow;
   readonly bucket: string;
@@ -161,7 +160,7 @@ function upload({ row, bucket, key, query }: Arguments): {
   readonly uploadId: string;
 } {
   const uploadId = query.get('uploadId') ?? '';
-  if (!/^[\x21-\x7e]{1,1024}$/.test(uploadId)) throw new ServiceError('NoSuchUpload');
+  if (!isStoreId(uploadId)) throw new ServiceError('NoSuchUpload');
   return { row, bucket, key, uploadId };
 }
 
@@ -234,8 +233,7 @@ export function parseVersion(query: ReadonlyMap<string, string>): { readonly ver
   const versionId = query.get('versionId');
   if (versionId === undefined) return {};
   if (versionId === '') throw invalid('versionId', 'Version id cannot be the empty string');
-  // Opaque to us, and copied into requests and answers: what no store issues is refused.
-  if (!/^[\x21-\x7e]{1,1024}$/.test(versionId)) throw invalid('versionId', 'Invalid version id specified');
+  if (!isStoreId(versionId)) throw invalid('versionId', 'Invalid version id specified');
   return { versionId };
 }
 

@@ -1,3 +1,4 @@
+import { trimBlanks } from '../bytes.ts';
 import { ServiceError } from '../errors.ts';
 import type { PostObject } from './operation.ts';
 import { childOf, childrenOf, element, parseXml, textOf } from './xml.ts';
@@ -25,9 +26,7 @@ export function formHeaders(fields: Fields): Record<string, string> {
     if (!CONTENT.has(name) && (!name.startsWith('x-amz-') || AUTHENTICATION.has(name))) continue;
     const plain = field === 'tagging' ? tagsOf(text) : text;
     // As they would have come in a head, which knows no blanks around a value.
-    const value = Buffer.from(plain, 'utf8')
-      .toString('latin1')
-      .replace(/^[ \t]+|[ \t]+$/g, '');
+    const value = trimBlanks(Buffer.from(plain, 'utf8').toString('latin1'));
     const isHeader = /^[!#$%&'*+.^_`|~0-9a-z-]+$/.test(name) && /^[\t\x20-\x7e\x80-\xff]*$/.test(value);
     if (!isHeader || headers[name] !== undefined) {
       throw new ServiceError('InvalidArgument', {

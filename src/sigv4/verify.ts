@@ -1,4 +1,5 @@
 import { createSecretKey } from 'node:crypto';
+import { trimBlanks } from '../bytes.ts';
 import { ServiceError } from '../errors.ts';
 import { canonicalPath, canonicalRequest, isSignature, stringToSign } from './canonical.ts';
 import { AUTHENTICATION_PARAMETERS, malformed, parseCredential, parsePost, type Credential } from './credential.ts';
@@ -201,8 +202,9 @@ function mergeQuery(head: ParsedHead): Record<string, string> {
   for (const [name, text] of head.amzQuery) {
     if (AUTHENTICATION_PARAMETERS.has(name) || isChecksumHeader(name) || name === 'x-amz-sdk-checksum-algorithm')
       continue;
-    // The same bytes as a header would have brought, in Node's latin1.
-    const value = Buffer.from(text, 'utf8').toString('latin1');
+    // The same bytes as a header would have brought, in Node's latin1, and without the blanks that no header has around
+    // it: the store would drop them where a policy has seen them.
+    const value = trimBlanks(Buffer.from(text, 'utf8').toString('latin1'));
     const before = headers[name];
     if (!/^[a-z0-9-]+$/.test(name) || !isHeaderValue(value) || (before !== undefined && before !== value)) {
       throw malformed('presigned', 'an x-amz- parameter cannot stand for a header');

@@ -1,3 +1,4 @@
+import { trimBlanks } from '../bytes.ts';
 import { ServiceError } from '../errors.ts';
 import { ENVELOPE_HEADER, LABEL } from './format.ts';
 import { pairsDigest } from './mac.ts';
@@ -32,19 +33,6 @@ function octets(value: string): Buffer {
     });
   }
   return bytes;
-}
-
-/** Without blanks around it. By steps: a pattern tries the end of a value anew at each of its inner blanks. */
-function trimBlanks(value: string): string {
-  let start = 0;
-  let end = value.length;
-  while (start < end && isBlank(value.charCodeAt(start))) start += 1;
-  while (end > start && isBlank(value.charCodeAt(end - 1))) end -= 1;
-  return value.slice(start, end);
-}
-
-function isBlank(code: number): boolean {
-  return code === 0x20 || code === 0x09;
 }
 
 /**

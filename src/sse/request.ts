@@ -80,9 +80,7 @@ export function parseWriteSse(headers: Headers, transport: SseTransport): SseReq
   const customer = hasCustomerKey(headers, CUSTOMER);
   if (customer) {
     requireSecure(transport);
-    if (transport.customerKeysBlocked === true) {
-      refuse('AccessDenied', 'SSE-C is blocked for this bucket.', 'sse-c-blocked');
-    }
+    if (transport.customerKeysBlocked === true) refuseBlocked();
     if ([SSE, KEY_ID, CONTEXT, BUCKET_KEY].some((name) => headers[name] !== undefined)) {
       refuse(
         'InvalidArgument',
@@ -93,6 +91,11 @@ export function parseWriteSse(headers: Headers, transport: SseTransport): SseReq
     return parseCustomerKey(headers, CUSTOMER, 'write');
   }
   return parseManaged(headers);
+}
+
+/** BlockedEncryptionTypes: "any PutObject, CopyObject, PostObject, Multipart Upload … request that specifies SSE-C". */
+export function refuseBlocked(): never {
+  refuse('AccessDenied', 'SSE-C is blocked for this bucket.', 'sse-c-blocked');
 }
 
 function parseManaged(headers: Headers): SseRequest {
@@ -155,6 +158,7 @@ export function parsePartSse(headers: Headers, transport: SseTransport): SseRead
   }
   if (!hasCustomerKey(headers, CUSTOMER)) return { mode: 'none' };
   requireSecure(transport);
+  if (transport.customerKeysBlocked === true) refuseBlocked();
   return parseCustomerKey(headers, CUSTOMER, 'write');
 }
 

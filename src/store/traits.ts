@@ -94,7 +94,7 @@ export const TRAITS: readonly TraitRow[] = [
     name: 'atomicCopy',
     careful: false,
     missing:
-      'a copy of an object onto itself goes through the system bucket, one with If-Match or If-None-Match through the gateway',
+      'a copy of an object onto itself goes through the system bucket, one with a condition or a lock through the gateway',
     // No probe can show what two requests at once do not do (versitygw and SeaweedFS pass every single one).
     probe: () => Promise.resolve(false),
   },

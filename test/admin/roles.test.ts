@@ -62,6 +62,23 @@ const rows = ROUTES.flatMap((row) =>
   ).map(([as, letter]) => [row, as, MATRIX[row.action]?.includes(letter) === true] as const),
 );
 
+describe('an administrator of some buckets', () => {
+  const Resource = 'arn:aws:s3:::mine-*';
+  const some = parsePolicy('some', { Statement: { Effect: 'Allow', Action: 'kms:AdoptBucket', Resource } });
+
+  it.each([
+    ['another of them', { bucket: 'mine-2' }, 200],
+    ["a part of somebody else's", { bucket: 'payroll', prefix: 'mine/' }, 403],
+  ])('maps one into %s: %o is %i', async (_, target, status) => {
+    const { app, service, last } = bench([identity('ADMIN', 'admin', [some])], allows);
+    const body = JSON.stringify({ mode: 'mixed', target });
+    const answer = await send(app, { method: 'POST', path: '/kms/buckets/mine-1/adopt', as: 'ADMIN', body });
+    expect(answer.status).toBe(status);
+    expect(service.calls).toHaveLength(status === 200 ? 1 : 0);
+    if (status === 200) expect(last().fields.note).toBe('mixed before now, at mine-2/');
+  });
+});
+
 describe('every route by every role', () => {
   it('knows the action of every route', () => {
     expect(ROUTES.filter(({ action }) => !(action in MATRIX))).toEqual([]);

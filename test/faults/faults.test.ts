@@ -1,6 +1,8 @@
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import type { StoreName } from '../stores/store.ts';
+import { s3, xmlTexts } from '../support/s3-raw.ts';
 import { BUCKETS } from './buckets.ts';
+import { COPIES } from './copies.ts';
 import { KINDS } from './kinds.ts';
 import { spread, startLane, type Lane } from './lane.ts';
 import { OBJECTS } from './objects.ts';
@@ -11,7 +13,7 @@ import { UPLOADS } from './uploads.ts';
 
 /** What is tried where every try moves megabytes: what another row does not show at a smaller price. */
 const HEAVY = /^500$|not done|answer lost|garbage|ETag/;
-const ALL = [...OBJECTS, ...UPLOADS, ...BUCKETS];
+const ALL = [...OBJECTS, ...UPLOADS, ...COPIES, ...BUCKETS];
 
 interface Extent {
   readonly lanes: number;
@@ -54,7 +56,7 @@ describe.each(stores)('$name, failing once, at any step', ({ name: storeName, st
       const seen = await befall(lane, operation, at, step, kind);
       sightings.set(operation, [...(sightings.get(operation) ?? []), seen]);
     });
-  }, 480_000);
+  }, 900_000);
   afterAll(async () => {
     await Promise.all(lanes.map((lane) => lane.stop()));
   });
@@ -77,6 +79,22 @@ describe.each(stores)('$name, failing once, at any step', ({ name: storeName, st
   });
 
   if (storeName === 'devstore') {
+    it('what ends behind the first white space is told in the body of the 200', () => {
+      expect([...sightings.values()].flat().map(({ told }) => told)).toContain('200: ServiceUnavailable');
+    });
+
+    it('a private copy stays only where its removal failed', async () => {
+      const failed = [...sightings.values()].flat().filter(({ step, told }) => step === 'DELETE private copy' && told);
+      const left = await Promise.all(
+        lanes.map(async ({ proxy, systemBucket }) => {
+          const listed = await s3(proxy.store, { method: 'GET', bucket: systemBucket, query: { prefix: 'copies/' } });
+          return xmlTexts(listed.text, 'Key').length;
+        }),
+      );
+      const sum = left.reduce((all, one) => all + one);
+      expect([sum > 0, sum <= failed.length]).toEqual([true, true]);
+    });
+
     it('looks as docs/FAULTS.md says', () => expect(compareTable(rows)).toEqual([]));
   }
 });

@@ -150,7 +150,8 @@ export const KINDS: readonly FaultKind[] = [
   after('wrong bytes', 'garbled', flipped),
   after('no ETag', 'ETag wrong or none', (victim, answer) => changeEtag(victim, answer, () => '')),
   after('wrong ETag', 'ETag wrong or none', (victim, answer) =>
-    changeEtag(victim, answer, (etag) => etag.replace(/[0-9a-f]/, (digit) => (digit === '0' ? '1' : '0'))),
+    // Its first digit, behind a quotation mark in whatever form XML gives it.
+    changeEtag(victim, answer, (etag) => etag.replace(/(?<=^|[";])[0-9a-f]/, (digit) => (digit === '0' ? '1' : '0'))),
   ),
   after('answered twice', 'answered twice', twice),
 ];

@@ -1,11 +1,12 @@
 import type { StoreCall } from '../support/store-proxy.ts';
 
-/** What lies where in the system bucket (docs/FORMAT.md section 16). */
+/** What lies where in the system bucket (docs/FORMAT.md sections 16 and 17). */
 const RECORDS: readonly (readonly [RegExp, string])[] = [
   [/^\/uploads\/[0-9a-f]{64}\/r$/, 'upload record'],
   [/^\/uploads\/[0-9a-f]{64}\/p\//, 'part record'],
   [/^\/uploads\/[0-9a-f]{64}\/a\//, 'part put aside'],
   [/^\/uploads\/[0-9a-f]{64}\/t$/, 'tombstone'],
+  [/^\/copies\/[0-9a-f]{32}$/, 'private copy'],
 ];
 
 /** One request to the store in words that stay the same from run to run. */
@@ -29,6 +30,7 @@ function selected(query: URLSearchParams): string {
   if (query.has('partNumber')) return query.get('partNumber') === '10000' ? ' last part' : ' part';
   if (query.has('uploadId')) return ' upload';
   if (query.has('delete')) return ' delete';
+  if (query.has('tagging')) return ' tags';
   if (query.has('versions')) return ' versions';
   return query.has('list-type') ? ' list' : '';
 }

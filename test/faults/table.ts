@@ -15,9 +15,17 @@ const HEAD = `| operation | step | ${SIGHTS.join(' | ')} |`;
 /** What a machine under load makes of anything: a store that was silent for two seconds. */
 const BUSY = '503';
 
+/** What an answer that was kept alive says in its body, as the status that it would have had in time. */
+const KEPT_ALIVE: Readonly<Record<string, string>> = {
+  '200: InternalError': '500',
+  '200: ServiceUnavailable': '503',
+  '200: SlowDown': 'SlowDown',
+};
+
 /** `200`, `SlowDown`, `cut`: the words of the document. */
 function word(told: string): string {
-  return told === 'broken' ? 'cut' : told.replace(/^503 SlowDown$/, 'SlowDown').replace(/^(50[03]) .*/, '$1');
+  if (told === 'broken') return 'cut';
+  return KEPT_ALIVE[told] ?? told.replace(/^503 SlowDown$/, 'SlowDown').replace(/^(50[03]) .*/, '$1');
 }
 
 export function rowsOf(operation: string, sightings: readonly Sighting[]): TableRow[] {

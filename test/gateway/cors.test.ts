@@ -88,6 +88,20 @@ describe.each(inject('stores').slice(0, 1))('CORS', (store) => {
     expect((await preflight(ask(PAGE, 'GET'), gateway.systemBucket)).status).toBe(403);
   });
 
+  it('tells nobody which buckets there are', async () => {
+    const OTHERWISE = ['x-amz-request-id', 'date', 'content-length'];
+    const told = async (name: string, path = '/a') => {
+      const answer = await preflight(ask(PAGE, 'GET'), name, path);
+      const text = (await answer.text()).replace(/<(Resource|RequestId)>[^<]*/g, '<$1>');
+      const headers = [...answer.headers].filter(([header]) => !OTHERWISE.includes(header));
+      return [answer.status, text, headers];
+    };
+    const nothing = await told('no-such-bucket');
+    expect(await told(bare)).toEqual(nothing);
+    expect(await told(gateway.systemBucket)).toEqual(nothing);
+    expect(await told('', '')).toEqual(nothing);
+  });
+
   it('puts the headers on answers and on errors, by the origin and the method', async () => {
     const get = (key: string, origin: string, method: 'GET' | 'DELETE' = 'GET') =>
       s3(gateway.raw, { method, bucket, key, headers: { origin } });

@@ -11,6 +11,7 @@ import {
   type RawRequest,
   type RawResponse,
 } from '../support/s3-raw.ts';
+import { postForm } from '../support/post-form.ts';
 import { startStoreProxy, type StoreCall, type StoreProxy } from '../support/store-proxy.ts';
 import type { StoreName } from '../stores/store.ts';
 
@@ -161,6 +162,15 @@ describe.each(stores.filter(({ name }) => name !== 'devstore'))('Object Lock ove
     const headers = { 'x-amz-bypass-governance-retention': 'true' };
     expect(told(await send('DELETE', 'held', { query: { versionId }, headers }))).toBe('204');
     expect(told(await send('GET', 'held', { query: { versionId } }))).toBe('404 NoSuchVersion');
+  });
+
+  it('what a form locks is locked', async () => {
+    const fields = Object.entries({ key: 'form', ...GOVERNANCE, ...md5('posted'), ...HOLD });
+    const sent = await postForm(gateway.raw, bucket, { fields, file: 'posted' });
+    expect(told(sent)).toBe('204');
+    const versionId = versionOf(sent);
+    expect(told(await send('DELETE', 'form', { query: { versionId } }))).toBe('403 AccessDenied');
+    expect((await send('GET', 'form', { query: { versionId } })).text).toBe('posted');
   });
 
   it('an upload in parts is locked from its first moment', async () => {

@@ -8,13 +8,16 @@ import { createPresignedPost } from '@aws-sdk/s3-presigned-post';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { ADMIN, startGateway, USER, type TestGateway } from '../support/gateway.ts';
 import { encodeForm, formParts, postForm, sendForm, type FormSpec, type Part } from '../support/post-form.ts';
-import { s3, xmlText, xmlTexts } from '../support/s3-raw.ts';
+import { s3, xmlText, xmlTexts, type RawResponse } from '../support/s3-raw.ts';
 
 const SSE = 'x-amz-server-side-encryption';
 const MIB = 1024 * 1024;
+const md5 = (text: string): string => createHash('md5').update(text).digest('base64');
 const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('base64');
 
 describe.each(inject('stores'))('POST object over $name', (store) => {
+  /** What is refused is refused before any store is asked. */
+  const isFirst = store.name === inject('stores')[0]?.name;
   let gateway: TestGateway;
   const bucket = `forms-${randomBytes(4).toString('hex')}`;
 
@@ -200,6 +203,15 @@ describe.each(inject('stores'))('POST object over $name', (store) => {
     expect([xmlText(tags, 'Key'), xmlText(tags, 'Value')]).toEqual(['a b', '1+2=3']);
   });
 
+  it('the name of the file stands for every ${filename}, and for nothing else', async () => {
+    const fields: [string, string][] = [['key', 'x-${filename}/${filename}${FILENAME}']];
+    const more = ['x-amz-algorithm', 'x-amz-credential', 'x-amz-date'].map((name) => ['starts-with', `$${name}`, '']);
+    const conditions = [{ bucket }, ['starts-with', '$key', 'x-$&$1`'], ...more];
+    expect((await post({ fields, conditions, filename: '$&$1`${filename}.txt' })).status).toBe(204);
+    const name = '$&$1`${filename}.txt';
+    expect((await get(`x-${name}/${name}\${FILENAME}`)).text).toBe('content');
+  });
+
   it('names compare without case, and fields behind the file count for nothing', async () => {
     const credentials = [
       ['starts-with', '$x-amz-algorithm', ''],
@@ -234,9 +246,14 @@ describe.each(inject('stores'))('POST object over $name', (store) => {
   const add =
     (...added: Part[]) =>
     (parts: Part[]) => [...added, ...parts];
+  const LOCK: [string, string][] = [
+    ['x-amz-object-lock-mode', 'GOVERNANCE'],
+    ['x-amz-object-lock-retain-until-date', new Date(Date.now() + 3_600_000).toISOString()],
+  ];
+  const LONG = Buffer.alloc(8 * MIB + 1);
   const soon = new Date(Date.now() + 60_000).toISOString();
 
-  describe('refuses', () => {
+  describe.runIf(isFirst)('refuses', () => {
     it.each<[string, FormSpec, number, string, string]>([
       [
         'another value of a field',
@@ -318,6 +335,34 @@ describe.each(inject('stores'))('POST object over $name', (store) => {
         'Invalid according to Policy: Policy expired.',
       ],
       ['a file that is too long', { more: [['content-length-range', 0, 6]] }, 400, 'EntityTooLarge', 'exceeds'],
+      [
+        'a file that is too long for one of two ranges',
+        {
+          more: [
+            ['content-length-range', 0, 6],
+            ['content-length-range', 0, 100],
+          ],
+        },
+        400,
+        'EntityTooLarge',
+        'exceeds',
+      ],
+      ['a lock without a digest', { fields: LOCK }, 400, 'InvalidRequest', 'Content-MD5'],
+      ['a lock without a digest on a long file', { fields: LOCK, file: LONG }, 400, 'InvalidRequest', 'Content-MD5'],
+      ...['content', LONG].map((file): [string, FormSpec, number, string, string] => [
+        `a checksum that is only announced, ${file.length} bytes`,
+        { fields: [['x-amz-trailer', 'x-amz-checksum-crc32']], file },
+        400,
+        'InvalidRequest',
+        'x-amz-checksum-crc32',
+      ]),
+      [
+        'a mode of lock without its date',
+        { fields: [...LOCK.slice(0, 1), ['content-md5', md5('content')]] },
+        400,
+        'InvalidArgument',
+        'must both',
+      ],
       ['a file that is too short', { more: [['content-length-range', '8', '100']] }, 400, 'EntityTooSmall', 'smaller'],
       [
         'a changed policy',
@@ -483,13 +528,7 @@ describe.each(inject('stores'))('POST object over $name', (store) => {
         '',
       ],
       ['a wrong checksum', { fields: [['x-amz-checksum-sha256', sha256(Buffer.from('else'))]] }, 400, 'BadDigest', ''],
-      [
-        'a wrong Content-MD5',
-        { fields: [['content-md5', createHash('md5').update('else').digest('base64')]] },
-        400,
-        'BadDigest',
-        '',
-      ],
+      ['a wrong Content-MD5', { fields: [['content-md5', md5('else')]] }, 400, 'BadDigest', ''],
     ])('%s', async (_, spec, status, code, message) => {
       const answer = await post(spec);
       expect([answer.status, xmlText(answer.text, 'Code')]).toEqual([status, code]);
@@ -538,13 +577,66 @@ describe.each(inject('stores'))('POST object over $name', (store) => {
         ['tagging', tags],
       ]),
     ).toBe(403);
-    expect(
-      await status([
-        ['key', 'mine/k'],
-        [SSE, 'aws:kms'],
-      ]),
-    ).toBe(403);
+    for (const more of [
+      [[SSE, 'aws:kms']],
+      [['acl', 'public-read']],
+      [['x-amz-grant-read', 'uri="http://acs.amazonaws.com/groups/global/AllUsers"']],
+      [...LOCK, ['content-md5', md5('content')]],
+      [['x-amz-object-lock-legal-hold', 'ON']],
+    ] as [string, string][][]) {
+      expect([more[0], await status([['key', 'mine/k'], ...more])]).toEqual([more[0], 403]);
+    }
     expect([(await get('mine/a.txt')).status, (await get('mine/k')).status]).toEqual([200, 404]);
+  });
+
+  it('a redirect of a website is kept as a PUT keeps it, or refused', async () => {
+    const name = 'x-amz-website-redirect-location';
+    const [page, key] = ['https://page.test/', 'redirected'];
+    const put = await s3(gateway.raw, { method: 'PUT', bucket, key: 'by-put', headers: { [name]: page }, body: 'x' });
+    for (const file of ['content', LONG]) {
+      const { status } = await post({
+        fields: [
+          ['key', key],
+          [name, page],
+        ],
+        file,
+      });
+      expect(status).toBe(put.status === 200 ? 204 : 501);
+      const head = await s3(gateway.raw, { method: 'HEAD', bucket, key });
+      expect([head.status, head.headers[name]]).toEqual(status === 204 ? [200, page] : [404, undefined]);
+    }
+  });
+
+  it.runIf(isFirst)("a bucket that blocks customers' keys takes none from a form", async () => {
+    const own = `${bucket}-blocked`;
+    await gateway.client().send(new CreateBucketCommand({ Bucket: own }));
+    const types = '<BlockedEncryptionTypes><EncryptionType>SSE-C</EncryptionType></BlockedEncryptionTypes>';
+    const body = `<ServerSideEncryptionConfiguration><Rule>${types}</Rule></ServerSideEncryptionConfiguration>`;
+    expect((await s3(gateway.raw, { method: 'PUT', bucket: own, query: { encryption: '' }, body })).status).toBe(200);
+    for (const file of ['content', LONG]) {
+      const refused = await postForm(gateway.raw, own, { fields: customer, file });
+      expect([refused.status, xmlText(refused.text, 'Code')]).toEqual([403, 'AccessDenied']);
+      expect((await postForm(gateway.raw, own, { fields: [[SSE, 'AES256']], file })).status).toBe(204);
+    }
+  });
+
+  it('a stop ends a form whose file has not ended, and its upload', async () => {
+    const file = Buffer.alloc(9 * MIB);
+    const { type, body } = encodeForm(formParts(gateway.raw, bucket, { fields: [['key', 'stopped']], file }));
+    let stopped: RawResponse['status'] | undefined;
+    const sent = sendForm(gateway.raw, bucket, { type, body }, { holdAfter: 8 * MIB + 100_000 }).then(({ status }) => {
+      stopped = status;
+    });
+    await expect.poll(async () => (await openUploads()).length, { timeout: 10_000 }).toBe(1);
+    expect((await gateway.admin('POST', '/kms/stop', { reason: 'a test', streams: 'abort' })).status).toBe(200);
+    try {
+      await sent;
+      expect(stopped).toBe(503);
+      await expect.poll(openUploads, { timeout: 10_000 }).toEqual([]);
+    } finally {
+      expect((await gateway.admin('POST', '/kms/start')).status).toBe(200);
+    }
+    expect((await get('stopped')).status).toBe(404);
   });
 
   it('leaves an audit record of who posted what', async () => {

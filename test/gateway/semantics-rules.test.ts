@@ -161,6 +161,12 @@ describe('policies', () => {
       body: 'x',
     });
     const arn = 'arn:aws:kms:eu-central-1:000000000000:';
+    const byDefault = (who: string, name: string | undefined): Promise<RawResponse> => {
+      const key = name === undefined ? '' : `<KMSMasterKeyID>${name}</KMSMasterKeyID>`;
+      const rule = `<ApplyServerSideEncryptionByDefault><SSEAlgorithm>aws:kms</SSEAlgorithm>${key}</ApplyServerSideEncryptionByDefault>`;
+      const body = `<ServerSideEncryptionConfiguration><Rule>${rule}</Rule></ServerSideEncryptionConfiguration>`;
+      return as(who, 'PUT', undefined, { query: { encryption: '' }, body });
+    };
     const unknown = [
       'nobody',
       'alias/nobody',
@@ -173,10 +179,16 @@ describe('policies', () => {
       expect([name, told(await as('NOKEYS0000000000', 'PUT', 'kms', named(name)))]).toEqual([name, '403 AccessDenied']);
       const create = { ...named(name), query: { uploads: '' }, body: '' };
       expect(told(await as('NOKEYS0000000000', 'POST', 'kms', create))).toBe('403 AccessDenied');
+      expect([name, told(await byDefault('NOKEYS0000000000', name))]).toEqual([name, '403 AccessDenied']);
     }
     for (const name of ['nobody', `${arn}key/nobody`]) {
       expect(told(await as('ENCRYPT000000000', 'PUT', 'kms', named(name)))).toBe('400 KMS.NotFoundException');
+      expect(told(await byDefault('ENCRYPT000000000', name))).toBe('400 KMS.NotFoundException');
     }
+    expect(told(await byDefault('ENCRYPT000000000', 'data'))).toBe('200');
+    // Without a name it tells none.
+    expect(told(await byDefault('NOKEYS0000000000', undefined))).toBe('200');
+    expect(told(await me('DELETE', undefined, { query: { encryption: '' } }))).toBe('204');
   });
 
   it.each([

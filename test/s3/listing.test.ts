@@ -2,6 +2,8 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { encodeName, formatListing } from '../../src/s3/format-listing.ts';
 import { parseListing, storeListQuery, type ListOperation } from '../../src/s3/listing.ts';
+import { mapUploads } from '../../src/s3/multipart.ts';
+import type { ListMultipartUploads } from '../../src/s3/operation.ts';
 import { parseOperation } from '../../src/s3/parse-operation.ts';
 import { codeOf } from './errors.ts';
 
@@ -171,13 +173,25 @@ describe('a listing', () => {
   it('of a mapped bucket knows nothing of the prefix at the store', () => {
     const store = result(
       '<IsTruncated>true</IsTruncated><NextMarker>team/z</NextMarker>' +
-        `${contents('team/a')}${contents('other/secret')}<CommonPrefixes><Prefix>team/d/</Prefix></CommonPrefixes>`,
+        `${contents('team/')}${contents('team/a')}${contents('other/secret')}<CommonPrefixes><Prefix>team/d/</Prefix></CommonPrefixes>` +
+        '<CommonPrefixes><Prefix>other/</Prefix></CommonPrefixes>',
     );
     const xml = translate({ delimiter: '/' }, store, 'team/');
     expect(keysOf(xml)).toEqual(['a']);
     expect(xml).toContain('<CommonPrefixes><Prefix>d/</Prefix></CommonPrefixes>');
     expect(xml).toContain('<NextMarker>z</NextMarker>');
-    expect(xml).not.toMatch(/team|secret/);
+    expect(xml).not.toMatch(/team|secret|other|<Prefix><\/Prefix><\/Common/);
+  });
+
+  it('of uploads of a mapped bucket knows nothing of its neighbours, whatever the store lists', () => {
+    const upload = (key: string): string => `<Upload><Key>${key}</Key><UploadId>of ${key}</UploadId></Upload>`;
+    const group = (prefix: string): string => `<CommonPrefixes><Prefix>${prefix}</Prefix></CommonPrefixes>`;
+    const inner = ['team/a', 'other/secret', 'team/'].map(upload).join('') + ['team/d/', 'other/'].map(group).join('');
+    const body = `<ListMultipartUploadsResult>${inner}</ListMultipartUploadsResult>`;
+    const op = operation({ uploads: '' }) as unknown as ListMultipartUploads;
+    const xml = mapUploads(op, Buffer.from(body), 'team/', 'me');
+    expect([keysOf(xml), xml.match(/of [^<]*/g)]).toEqual([['a'], ['of team/a']]);
+    expect(xml.match(/<CommonPrefixes>.*?<\/CommonPrefixes>/g)).toEqual([group('d/')]);
   });
 
   it.each<[string, Record<string, string>, string, string | undefined]>([

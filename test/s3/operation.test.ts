@@ -93,6 +93,13 @@ describe('the operation table', () => {
     ['PUT', { partNumber: '', uploadId: 'u' }, 'InvalidArgument'],
     ['PUT', { partNumber: '1', uploadId: '' }, 'NoSuchUpload'],
     ['PUT', { partNumber: '1', uploadId: 'a b' }, 'NoSuchUpload'],
+    ['DELETE', { uploadId: '..' }, 'NoSuchUpload'],
+    ['DELETE', { uploadId: '../theirs/id' }, 'NoSuchUpload'],
+    ['DELETE', { uploadId: 'a/./b' }, 'NoSuchUpload'],
+    ['DELETE', { uploadId: 'a\\..\\b' }, 'NoSuchUpload'],
+    ['DELETE', { uploadId: '/a' }, 'NoSuchUpload'],
+    ['DELETE', { versionId: '../theirs/id' }, 'InvalidArgument'],
+    ['GET', { versionId: '..' }, 'InvalidArgument'],
     ['GET', { uploadId: 'u', 'max-parts': '-1' }, 'InvalidArgument'],
     ['GET', { uploadId: 'u', 'encoding-type': 'x' }, 'InvalidArgument'],
   ] as const)('%s of %o is %s', (method, query, code) => {
@@ -154,7 +161,11 @@ describe('requests that are no operation', () => {
 
   it.each([
     ...['', '/', 'other', 'other/', 'other/key?versionId=', 'other/key?x=1', 'o%zz/key', 'other/%ff'],
-    ...['other/key?versionId=%0a', 'arn:aws:s3:us-east-1:000000000000:accesspoint/mine/object/key'],
+    ...[
+      'other/key?versionId=%0a',
+      'other/key?versionId=../id',
+      'arn:aws:s3:us-east-1:000000000000:accesspoint/mine/object/key',
+    ],
   ])('the copy source %j is InvalidArgument, and no PutObject', (source) => {
     expect(codeOf(() => parse('PUT', { headers: { 'x-amz-copy-source': source } }))).toBe('InvalidArgument');
   });
@@ -341,6 +352,18 @@ describe('the rights that a request needs', () => {
       'DELETE',
       { query: { versionId: 'v' }, headers: { 'x-amz-bypass-governance-retention': 'TRUE' } },
       ['s3:DeleteObjectVersion', 's3:BypassGovernanceRetention'],
+    ],
+    [
+      'a deletion that the store may think so of',
+      'DELETE',
+      { headers: { 'x-amz-bypass-governance-retention': 'true\u00a0' } },
+      ['s3:DeleteObject', 's3:BypassGovernanceRetention'],
+    ],
+    [
+      'a deletion that says no',
+      'DELETE',
+      { headers: { 'x-amz-bypass-governance-retention': 'False' } },
+      ['s3:DeleteObject'],
     ],
   ])('%s', (_, method, request, actions) => {
     expect(actionsOf(parse(method, request), request.headers ?? {})).toEqual(actions);

@@ -89,6 +89,7 @@ describe('the presigned form', () => {
           'response-content-type=text%2Fplain',
           'x-amz-checksum-crc32=AAAAAA%3D%3D',
           'x-amz-checksum-mode=ENABLED',
+          'x-amz-meta-blanks=%09%20b%20b%20',
           'x-amz-meta-name=%C3%A9',
           'x-amz-sdk-checksum-algorithm=CRC32',
           'x-amz-server-side-encryption=aws%3Akms',
@@ -99,6 +100,7 @@ describe('the presigned form', () => {
     expect({ ...verified.request.headers }).toEqual({
       host: 'localhost:9000',
       'x-amz-checksum-mode': 'ENABLED',
+      'x-amz-meta-blanks': 'b b',
       // The bytes of a UTF-8 é, as Node gives a header.
       'x-amz-meta-name': '\u00c3\u00a9',
       'x-amz-server-side-encryption': 'aws:kms',

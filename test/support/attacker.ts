@@ -62,6 +62,6 @@ export function expectRefused(gateway: TestGateway, reads: readonly (readonly [n
   expect(seen).toEqual(wanted);
 }
 
-export function codeOf(answer: RawResponse): string {
+export function codeOf(answer: Pick<RawResponse, 'text'>): string {
   return /<Code>([^<]*)<\/Code>/.exec(answer.text)?.[1] ?? '';
 }

@@ -1,5 +1,6 @@
 import { createServer, request, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import type { Socket } from 'node:net';
+import { freePort } from './free-port.ts';
 import type { RawStore } from './s3-raw.ts';
 import type { StoreAnswer, StoreCall } from './store-proxy.ts';
 
@@ -27,15 +28,16 @@ export class FaultProxy {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   readonly #details: RawStore;
-  #port = 0;
+  readonly #port: number;
   #calls: StoreCall[] = [];
   #armed: { readonly at: number; readonly fault: Fault } | undefined;
   #meanwhile: { readonly at: number; readonly work: () => Promise<unknown> } | undefined;
   #befallen = false;
   #open = 0;
 
-  private constructor(store: RawStore) {
+  private constructor(store: RawStore, port: number) {
     this.#details = store;
+    this.#port = port;
     this.#target = new URL(store.endpoint);
     this.#server = createServer((req, res) => void this.#take(req, res));
     this.#server.on('connection', (socket) => {
@@ -45,7 +47,7 @@ export class FaultProxy {
   }
 
   static async start(store: RawStore): Promise<FaultProxy> {
-    const proxy = new FaultProxy(store);
+    const proxy = new FaultProxy(store, await freePort());
     await proxy.#listen();
     return proxy;
   }
@@ -92,8 +94,12 @@ export class FaultProxy {
   }
 
   async #listen(): Promise<void> {
-    await new Promise<void>((resolve) => this.#server.listen(this.#port, '127.0.0.1', resolve));
-    this.#port = (this.#server.address() as AddressInfo).port;
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once('error', reject).listen(this.#port, '127.0.0.1', () => {
+        this.#server.off('error', reject);
+        resolve();
+      });
+    });
   }
 
   async #take(req: IncomingMessage, res: ServerResponse): Promise<void> {

@@ -7,6 +7,7 @@ import {
 import type { DeleteBucketEncryption, GetBucketEncryption, PutBucketEncryption } from '../../s3/operation.ts';
 import { smallBody } from '../calls.ts';
 import type { BucketExchange, Reply } from '../exchange.ts';
+import { requireDefaultKey } from '../keys.ts';
 import { XML } from '../xml-body.ts';
 
 const BODY_LIMIT = 64 * 1024;
@@ -18,7 +19,7 @@ export async function putBucketEncryption(x: BucketExchange<PutBucketEncryption>
     throw new ServiceError('NotImplemented', { message: 'Dual-layer encryption (aws:kms:dsse) is not implemented.' });
   }
   // A default that names no usable key would refuse every upload later: refuse it now.
-  if (algorithm === 'aws:kms') await x.rooms.keys.resolve(keyReference);
+  if (algorithm === 'aws:kms') await requireDefaultKey(x, keyReference);
   const encryption = { algorithm, bucketKeyEnabled, blocked, ...(keyReference === undefined ? {} : { keyReference }) };
   await x.rooms.buckets.update(x.op.bucket, (record) => ({ ...record, encryption }));
   return { status: 200, headers: {} };

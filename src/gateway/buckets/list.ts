@@ -15,6 +15,7 @@ import { callStore } from '../calls.ts';
 import type { BucketExchange, Reply } from '../exchange.ts';
 import { storeError } from '../store-errors.ts';
 import { versionQuery } from '../objects/versions.ts';
+import { openToken, sealToken } from './list-token.ts';
 import { XML } from '../xml-body.ts';
 
 /** HEADs at a time that tell sealed objects from plaintext ones in a mixed bucket. */
@@ -26,9 +27,9 @@ const PROBES_AT_ONCE = 16;
  */
 export async function list(x: BucketExchange<ListOperation>): Promise<Reply> {
   const { bucket, prefix } = x.bucket.target;
-  const response = await callStore(x, { method: 'GET', bucket, query: storeListQuery(x.op, prefix) });
+  const response = await callStore(x, { method: 'GET', bucket, query: storeListQuery(asked(x), prefix) });
   if (response.status !== 200) throw await storeError(response, 'NoSuchBucket');
-  const listing = parseListing(x.op.kind, await response.collect(LISTING_LIMIT), prefix);
+  const listing = told(x, parseListing(x.op.kind, await response.collect(LISTING_LIMIT), prefix));
   const before = plaintextBefore(x.bucket);
   const plain = before === -Infinity ? undefined : await plaintextEntries(x, listing, before);
   const body = formatListing(x.op, listing, {
@@ -37,6 +38,19 @@ export async function list(x: BucketExchange<ListOperation>): Promise<Reply> {
     clientEtag: (etag) => toClientEtag(etag),
   });
   return { status: 200, headers: XML, body };
+}
+
+/** The operation with the store's own token, where the client has it sealed. */
+function asked(x: BucketExchange<ListOperation>): ListOperation {
+  const { op, bucket } = x;
+  if (op.kind !== 'ListObjectsV2' || op.continuationToken === undefined || bucket.target.prefix === '') return op;
+  return { ...op, continuationToken: openToken(x, op.continuationToken) };
+}
+
+function told(x: BucketExchange<ListOperation>, listing: Listing): Listing {
+  const { nextContinuationToken: next } = listing;
+  if (next === undefined || x.bucket.target.prefix === '') return listing;
+  return { ...listing, nextContinuationToken: sealToken(x, next) };
 }
 
 /** Entries that have no envelope, of a bucket that may hold some: their size fits no sealed object, or HEAD shows it. */

@@ -1,15 +1,19 @@
+import { release } from '../../bytes.ts';
 import { ServiceError } from '../../errors.ts';
+import { asksForLock } from '../../s3/object-lock.ts';
 import { verifyFooter } from '../../sse/footer.ts';
 import { ENVELOPE_HEADER, FOOTER_LENGTH } from '../../sse/format.ts';
+import type { ObjectKey } from '../../sse/key.ts';
 import type { StoreHeaders, StoreRequest } from '../../store/port.ts';
 import { credentials } from '../calls.ts';
 import type { SourceRead } from './source.ts';
 import type { BucketExchange } from '../exchange.ts';
 import { copyInStore, type CopyOrder, type Copied, type Moved, type StoreSource } from './store-copy.ts';
+import { wholeOpening } from '../objects/opened.ts';
 import { askStore, examine, readError, type Sealed } from '../objects/stored.ts';
 import { assertDone, storeError } from '../store-errors.ts';
-import { sealPassing } from '../objects/seal-body.ts';
-import { pumpInto } from '../objects/stream.ts';
+import { sealPassing, type Sealer } from '../objects/seal-body.ts';
+import { pumpInto, type Opening } from '../objects/stream.ts';
 import { COPIES } from '../system-objects.ts';
 import { storePlace } from '../target.ts';
 
@@ -20,6 +24,8 @@ export interface Carry {
   readonly key: string;
   readonly source: SourceRead;
   readonly stored: Sealed;
+  /** Of these bytes. */
+  readonly objectKey: ObjectKey;
   /** The head of the answer that showed `stored`. */
   readonly found: StoreHeaders;
   /** All that the store is to keep beside them, the new envelope included. */
@@ -37,9 +43,10 @@ export interface Carry {
 export function carry(job: Carry): Promise<Copied | Moved> {
   const { x, found, source } = job;
   const { traits } = x.rooms.store;
-  const conditional = Object.keys(job.conditions).length > 0;
+  // What is asked of the copy beside its bytes, and lost in silence by stores that copy in a way of their own.
+  const particular = Object.keys(job.conditions).length > 0 || asksForLock(job.headers);
   const tagged = 'x-amz-tagging' in job.headers;
-  if ((conditional && !traits.atomicCopy) || (tagged && !traits.copyTags)) return relay(job);
+  if ((particular && !traits.atomicCopy) || (tagged && !traits.copyTags)) return relay(job);
   const from = storePlace(source.bucket, source.op.key);
   const to = storePlace(x.bucket, job.key);
   const onto = from.bucket === to.bucket && from.key === to.key;
@@ -114,7 +121,10 @@ async function holds({ x, stored, headers }: Carry, own: { bucket: string; key: 
   }
 }
 
-/** Through the gateway as they are: envelope and bytes come with one answer, and a PUT takes conditions and tags. */
+/**
+ * Through the gateway as they are: envelope and bytes come with one answer, and a PUT takes conditions and tags. They are
+ * opened on their way, for what is put here may take the place of the only object that they are.
+ */
 async function relay(job: Carry): Promise<Copied | Moved> {
   const { x, source, stored, headers, conditions, found } = job;
   const { store, settings } = x.rooms;
@@ -132,12 +142,10 @@ async function relay(job: Carry): Promise<Copied | Moved> {
     return { moved: new ServiceError('ServiceUnavailable', { reason: 'object-moved' }) };
   }
   const request = { ...storePlace(x.bucket, job.key), headers: { ...headers, ...conditions }, ...credentials(x) };
-  // The store's buffer may be part of a larger one: what is given away is our own.
-  const update = (chunk: Buffer): Buffer[] => [Buffer.from(chunk)];
-  const asItIs = { sealedLength: stored.size, update, finish: () => [] };
+  const asItIs = { sealedLength: stored.size, ...verifying(wholeOpening(source, again, job.objectKey)) };
   try {
     const { response: put } = await sealPassing(store, {
-      request: { ...request, signal: x.signal },
+      request: { ...request, signal: x.signal, digested: asksForLock(headers) },
       sealer: asItIs,
       feed: (sink) => pumpInto(response, sink).then(() => undefined),
       assertCommittable: job.assertCommittable,
@@ -150,4 +158,19 @@ async function relay(job: Carry): Promise<Copied | Moved> {
     if (err instanceof ServiceError && err.code === 'PreconditionFailed') return { moved: err };
     throw err;
   }
+}
+
+/** The same bytes, of which the last are held back until all of them have verified. */
+function verifying(opening: Opening): Omit<Sealer, 'sealedLength'> {
+  return {
+    update(chunk) {
+      for (const piece of opening.update(chunk)) release(piece);
+      // The store's buffer may be part of a larger one: what is given away is our own.
+      return [Buffer.from(chunk)];
+    },
+    finish() {
+      opening.finish();
+      return [];
+    },
+  };
 }

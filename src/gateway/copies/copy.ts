@@ -2,6 +2,7 @@ import type { BucketRecord } from '../../control/buckets.ts';
 import { ServiceError } from '../../errors.ts';
 import { formatCopyResult } from '../../s3/copy.ts';
 import { unquote } from '../../s3/multipart.ts';
+import { asksForLock, assertLock } from '../../s3/object-lock.ts';
 import type { CopyObject } from '../../s3/operation.ts';
 import { toClientEtag } from '../../sse/etag.ts';
 import { sealEnvelope } from '../../sse/envelope.ts';
@@ -17,7 +18,7 @@ import { copyHeaders } from './headers.ts';
 import type { CopyJob, Made } from './job.ts';
 import { reading, readOfSource } from './source.ts';
 import type { BucketExchange, Reply } from '../exchange.ts';
-import { refuseSlash } from '../headers.ts';
+import { lockRefusal, refuseSlash } from '../headers.ts';
 import { assertCommittable, openEnvelope, placeOf, sealingKeys, type SealingKeys } from '../keys.ts';
 import { knownManifest } from '../objects/read-parts.ts';
 import { resealObject } from './reseal.ts';
@@ -34,10 +35,14 @@ const ATTEMPTS = 5;
 export async function copyObject(x: BucketExchange<CopyObject>, bucketOf: () => Promise<BucketRecord>): Promise<Reply> {
   const asked = { sse: writeSse(x), sourceSse: sourceSse(x) };
   const conditions = writeConditions(x.caller.request.headers, x.rooms.store.traits);
+  assertLock(x.caller.request.headers);
   await smallBody(x, 0);
   const source = readOfSource(x, x.op.source, await bucketOf());
+  const job = { x, source, conditions, ...asked };
   return keepAlive(
-    reading(source, () => copy({ x, source, conditions, ...asked })),
+    reading(source, () => copy(job)).catch((err: unknown) => {
+      throw asksForLock(x.caller.request.headers) ? lockRefusal(err) : err;
+    }),
     x,
   );
 }
@@ -104,6 +109,7 @@ async function attemptOf(job: CopyJob, stored: Stored, found: StoreHeaders): Pro
     key: x.op.key,
     source,
     stored,
+    objectKey,
     found,
     headers: { ...headers, [ENVELOPE_HEADER]: envelope },
     conditions: job.conditions,

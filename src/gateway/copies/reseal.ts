@@ -1,6 +1,7 @@
 import { releaseSoon } from '../../bytes.ts';
 import { ServiceError } from '../../errors.ts';
 import { checksumPlan, type ChecksumAlgorithm } from '../../s3/checksum.ts';
+import { asksForLock } from '../../s3/object-lock.ts';
 import { ENVELOPE_HEADER, type Checksum, type SseMode } from '../../sse/format.ts';
 import { credentials } from '../calls.ts';
 import { asChecksum } from '../objects/checksum.ts';
@@ -88,6 +89,7 @@ export async function resealObject(job: CopyJob): Promise<Made> {
         ...storePlace(x.bucket, x.op.key),
         headers: { ...headers, ...envelope, ...job.conditions },
         signal: x.signal,
+        digested: asksForLock(headers),
         ...credentials(x),
       },
       sealer,

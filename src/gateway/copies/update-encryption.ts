@@ -99,6 +99,7 @@ async function rewrap(x: Update, source: SourceRead, stored: Sealed, found: Stor
     key,
     source,
     stored,
+    objectKey,
     found,
     headers: { ...headers, [ENVELOPE_HEADER]: rewrapped(x, key, stored, keys, headers, checksum) },
     conditions: { 'if-match': found.etag ?? '' },

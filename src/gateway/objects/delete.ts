@@ -9,6 +9,7 @@ import {
   type DeleteEntry,
   type DeleteOutcome,
 } from '../../s3/delete-objects.ts';
+import { isStoreId } from '../../s3/names.ts';
 import type { DeleteObject, DeleteObjects } from '../../s3/operation.ts';
 import { toStoreEtag } from '../../sse/etag.ts';
 import { mayDelete } from '../authorize.ts';
@@ -55,6 +56,7 @@ export async function deleteObjects(x: Exchange<DeleteObjects>, bucketOf: () => 
 
 function refuseEntry(x: Exchange<DeleteObjects>, entry: DeleteEntry): ErrorCode | undefined {
   if (!mayDelete(x, x.op.bucket, entry.key, entry.versionId)) return 'AccessDenied';
+  if (entry.versionId !== undefined && !isStoreId(entry.versionId)) return 'NoSuchVersion';
   // Sizes at the store are sealed ones, and conditions on a batch are honoured by few stores: refuse, do not pass over.
   const conditional = entry.etag !== undefined || entry.size !== undefined || entry.lastModifiedTime !== undefined;
   if (entry.etag !== undefined && toStoreEtag(entry.etag) === undefined) return 'PreconditionFailed';

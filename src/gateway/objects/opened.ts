@@ -52,6 +52,15 @@ export async function opened(x: BucketExchange<GetObject>, answered: Answered, s
   return { opening, length, checksum: x.op.checksumMode ? storedChecksum(x, stored, checksum) : {} };
 }
 
+/** All of a sealed object, by the key that its envelope has given already. */
+export function wholeOpening(x: Read, stored: Sealed, objectKey: ObjectKey): Opening {
+  const { opening } =
+    stored.envelope.type === 'single'
+      ? singleOpening(stored, objectKey, undefined)
+      : partsOpening(x, stored, objectKey, { range: undefined });
+  return opening;
+}
+
 function singleOpening(stored: Sealed, objectKey: ObjectKey, range: ByteRange | undefined): Omit<Opened, 'checksum'> {
   const { envelope, length: plaintext, size } = stored;
   if (envelope.pin === undefined) throw new ServiceError('InternalError', { reason: 'single-without-pin' });
@@ -65,7 +74,7 @@ function partsOpening(
   x: Read,
   stored: Sealed,
   objectKey: ObjectKey,
-  { range, manifest, skip = 0 }: Answered,
+  { range, manifest, skip = 0 }: Omit<Answered, 'stored' | 'response'>,
 ): Omit<Opened, 'checksum'> {
   const { size } = stored;
   const { objectId } = stored.envelope;

@@ -1,5 +1,6 @@
 import { asServiceError, ServiceError } from '../../errors.ts';
 import { checksumPlan } from '../../s3/checksum.ts';
+import { asksForLock, assertDigest } from '../../s3/object-lock.ts';
 import type { ListedPart } from '../../s3/multipart.ts';
 import type { PostObject } from '../../s3/operation.ts';
 import { formatPostResponse, redirectTo } from '../../s3/post-object.ts';
@@ -32,6 +33,8 @@ export async function postObject(x: Posting): Promise<Reply> {
   const { length } = x.caller.request.form ?? {};
   if (form === undefined || length === undefined) throw new ServiceError('InternalError', { reason: 'no-form' });
   const sse = writeSse(x);
+  // Of a long file too, which becomes an upload: a lock cannot be taken back from bytes that came otherwise.
+  if (asksForLock(x.caller.request.headers)) assertDigest(x.caller.request.headers);
   const ended = endOfStreams(x, sse.mode);
   const stop = (): void => form.cancel(asServiceError(ended.reason));
   ended.throwIfAborted();
@@ -77,7 +80,13 @@ async function* piecesOf({ file, end }: Form, { min, max }: LengthRange): AsyncG
   yield { bytes: Buffer.concat(held, length), last: true };
 }
 
-/** An upload of our own, in parts that nobody has asked for; it is aborted whatever fails. */
+/**
+ * An upload of our own, in parts that nobody has asked for; it is aborted whatever fails. What a client's Complete is
+ * held to beyond `completeParts` (its SSE headers, checksums of parts, a checksum of the whole) needs no second look:
+ * Create, parts and Complete are one request here, sealed under the key that its own SSE fields made, and its checksum
+ * is verified over the whole file before. Meanwhile others may see the upload, and end it only with the right to write
+ * this key.
+ */
 async function upload(
   x: Posting,
   sse: Parameters<typeof beginUpload>[1],

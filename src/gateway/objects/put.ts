@@ -8,7 +8,7 @@ import { credentials } from '../calls.ts';
 import { checksumHeaders } from './checksum.ts';
 import { writeConditions } from '../conditions.ts';
 import type { BucketExchange, Reply } from '../exchange.ts';
-import { objectHeaders, refuseSlash } from '../headers.ts';
+import { lockRefusal, objectHeaders, refuseSlash } from '../headers.ts';
 import { assertCommittable, endOfStreams, placeOf, sealingKeys } from '../keys.ts';
 import { sealBody } from './seal-body.ts';
 import { objectEnvelope, objectSealer } from './seal-object.ts';
@@ -73,14 +73,4 @@ export async function putSealed(x: Putting, length: number, collected?: Buffer):
       ...sseAnswer(x, keys, 'write', sse.mode === 'SSE-C' ? sse : undefined),
     },
   };
-}
-
-/** A bucket without Object Lock is told from another bad request by the store's words alone, which never pass. */
-function lockRefusal(err: unknown): unknown {
-  if (!(err instanceof ServiceError && err.code === 'InvalidRequest')) return err;
-  return new ServiceError('InvalidRequest', {
-    message:
-      'The store behind refuses the Object Lock headers: its bucket has no Object Lock, or it demands a digest that cannot be known beforehand.',
-    reason: err.reason,
-  });
 }

@@ -15,7 +15,7 @@ import { requireCustomerHeaders, requireUploadSse } from './complete-sse.ts';
 import { partsChecksum, requireListedChecksums, requireStatedChecksum } from './parts-checksum.ts';
 import { choose, type Chosen } from './parts-chosen.ts';
 import { keepAlive } from '../slow-reply.ts';
-import { sseAnswer } from '../sse.ts';
+import { refuseBlockedUpload, sseAnswer } from '../sse.ts';
 import { completeAtStore, readBack, sendTail, type Completed } from './store-complete.ts';
 import { manifestOf, sealTail } from './tail.ts';
 import { objectUrl } from '../target.ts';
@@ -65,6 +65,7 @@ async function again(x: Completing, listed: readonly ListedPart[], err: ServiceE
 async function completeOpen(x: Completing, upload: Upload, listed: readonly ListedPart[]): Promise<Reply> {
   const { record, envelope } = upload;
   x.entry.add({ mode: envelope.mode });
+  refuseBlockedUpload(x, envelope.mode);
   if (envelope.mode === 'SSE-C') requireCustomerHeaders(x, record.checksum !== undefined);
   else x.rooms.keys.assertServing();
   await requireUploadSse(x, upload);
