@@ -14,7 +14,7 @@ describe.each(inject('stores').slice(0, 1))('CORS', (store) => {
   const rules = [
     {
       ID: 'pages',
-      AllowedOrigins: ['https://*.page.test', 'http://exact.test:8080'],
+      AllowedOrigins: ['https://*.page.test', 'http://exact.test:8080', 'https://lap*ap.test'],
       AllowedMethods: ['GET', 'PUT'],
       AllowedHeaders: ['x-amz-*', 'Content-Type'],
       ExposeHeaders: ['ETag', 'x-amz-version-id'],
@@ -68,6 +68,7 @@ describe.each(inject('stores').slice(0, 1))('CORS', (store) => {
   it.each([
     ['another origin', ask('https://page.test.evil.test', 'GET'), bucket, 403, 'This CORS request is not allowed'],
     ['the origin without what the wildcard stands before', ask('https://page.test', 'GET'), bucket, 403, 'not allowed'],
+    ['the wildcard within one letter', ask('https://lap.test', 'GET'), bucket, 403, 'not allowed'],
     ['another scheme', ask('http://app.page.test', 'GET'), bucket, 403, 'not allowed'],
     ['another port', ask('http://exact.test', 'GET'), bucket, 403, 'not allowed'],
     ['another method', ask(PAGE, 'DELETE'), bucket, 403, 'not allowed'],
@@ -133,6 +134,7 @@ describe.each(inject('stores').slice(0, 1))('CORS', (store) => {
     ['no method', rule(origin), 'MalformedXML'],
     ['an unknown method', rule(`${origin}<AllowedMethod>PATCH</AllowedMethod>`), 'InvalidRequest'],
     ['two wildcards', rule(`${method}<AllowedOrigin>*.*</AllowedOrigin>`), 'InvalidRequest'],
+    ['a wildcard among what is exposed', rule(`${origin}${method}<ExposeHeader>x-*</ExposeHeader>`), 'InvalidRequest'],
     ['an unknown element', rule(`${origin}${method}<Other/>`), 'MalformedXML'],
     [
       'a header that ends its line',

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { encodeName, formatListing } from '../../src/s3/format-listing.ts';
 import { parseListing, storeListQuery, type ListOperation } from '../../src/s3/listing.ts';
-import { mapUploads } from '../../src/s3/multipart.ts';
+import { mapUploads, storeUploadsQuery } from '../../src/s3/multipart.ts';
 import type { ListMultipartUploads } from '../../src/s3/operation.ts';
 import { parseOperation } from '../../src/s3/parse-operation.ts';
 import { codeOf } from './errors.ts';
@@ -189,6 +189,14 @@ describe('a listing', () => {
     const inner = ['team/a', 'other/secret', 'team/'].map(upload).join('') + ['team/d/', 'other/'].map(group).join('');
     const body = `<ListMultipartUploadsResult>${inner}</ListMultipartUploadsResult>`;
     const op = operation({ uploads: '' }) as unknown as ListMultipartUploads;
+    const further = operation({ uploads: '', prefix: 'd/', 'key-marker': 'd/e' }) as unknown as ListMultipartUploads;
+    expect(storeUploadsQuery(op, 'team/')).toContainEqual(['prefix', 'team/']);
+    expect(storeUploadsQuery(further, 'team/')).toEqual(
+      expect.arrayContaining([
+        ['prefix', 'team/d/'],
+        ['key-marker', 'team/d/e'],
+      ]),
+    );
     const xml = mapUploads(op, Buffer.from(body), 'team/', 'me');
     expect([keysOf(xml), xml.match(/of [^<]*/g)]).toEqual([['a'], ['of team/a']]);
     expect(xml.match(/<CommonPrefixes>.*?<\/CommonPrefixes>/g)).toEqual([group('d/')]);
