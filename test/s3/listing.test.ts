@@ -178,9 +178,11 @@ describe('a listing', () => {
     );
     const xml = translate({ delimiter: '/' }, store, 'team/');
     expect(keysOf(xml)).toEqual(['a']);
-    expect(xml).toContain('<CommonPrefixes><Prefix>d/</Prefix></CommonPrefixes>');
+    expect(xml.match(/<CommonPrefixes>.*?<\/CommonPrefixes>/g)).toEqual([
+      '<CommonPrefixes><Prefix>d/</Prefix></CommonPrefixes>',
+    ]);
     expect(xml).toContain('<NextMarker>z</NextMarker>');
-    expect(xml).not.toMatch(/team|secret|other|<Prefix><\/Prefix><\/Common/);
+    expect(xml).not.toMatch(/team|secret|other/);
   });
 
   it('of uploads of a mapped bucket knows nothing of its neighbours, whatever the store lists', () => {
