@@ -77,6 +77,16 @@ async function matches(url: string): Promise<boolean> {
   return answer.statusCode === 200 && at === PARTS * PART;
 }
 
+/** Above 430 parts the manifest is longer than what is read of the end at once. */
+async function rangeMatches(first: number, length: number): Promise<boolean> {
+  const range = `bytes=${first}-${first + length - 1}`;
+  const answer = await s3(gateway.raw, { method: 'GET', bucket, key: 'large', headers: { range } });
+  const part = Math.floor(first / PART);
+  const around = Buffer.concat([bytesOf(part + 1, 1), bytesOf(part + 2, 1)]);
+  const expected = around.subarray(first - part * PART).subarray(0, length);
+  return answer.status === 206 && answer.body.equals(expected);
+}
+
 it(
   `${PARTS} parts come back identical, and no stream holds more than a MiB`,
   { timeout: FULL ? 1_800_000 : 180_000 },
@@ -108,6 +118,10 @@ it(
     const command = new GetObjectCommand({ Bucket: bucket, Key: 'large' });
     expect(await matches(await getSignedUrl(gateway.client(), command, { expiresIn: 3600 }))).toBe(true);
     clearInterval(look);
+    await gateway.restart();
+    for (const first of [PART - 10, (PARTS - 1) * PART - 10, Math.floor(PARTS / 2) * PART + 70_000]) {
+      expect(await rangeMatches(first, 20)).toBe(true);
+    }
     const seconds = [sent - begun, completed - sent, performance.now() - completed].map((ms) => (ms / 1000).toFixed(1));
     const mib = (bytes: number): string => (bytes / MIB).toFixed(1);
     if (FULL) {

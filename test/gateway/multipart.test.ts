@@ -168,6 +168,19 @@ describe.each(inject('stores'))('over $name', (store) => {
     }
   });
 
+  it('a part 10,000 of any size: the store has the manifest under that number', async () => {
+    const upload = await Parts.create(s3, Bucket, 'last');
+    const [first, last] = [randomBytes(5 * MIB), randomBytes(9 * MIB + 1)];
+    const parts = [await upload.send(1, first), await upload.send(10_000, last)];
+    await upload.complete(parts);
+    expect((await read('last')).equals(Buffer.concat([first, last]))).toBe(true);
+    const seam = await read('last', { Range: `bytes=${5 * MIB - 1}-${5 * MIB}` });
+    expect(seam.equals(Buffer.concat([first.subarray(-1), last.subarray(0, 1)]))).toBe(true);
+    const second = await s3.send(new GetObjectCommand({ Bucket, Key: 'last', PartNumber: 2 }));
+    expect(second).toMatchObject({ PartsCount: 2, ContentLength: last.length });
+    await second.Body?.transformToByteArray();
+  });
+
   it('a part sent again: the ETag picks the attempt, where its bytes are still there', async () => {
     const upload = await Parts.create(s3, Bucket, 'again');
     const [first, larger, smaller] = [randomBytes(5 * MIB), randomBytes(7 * MIB), randomBytes(5 * MIB + 3)];
