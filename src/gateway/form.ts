@@ -47,7 +47,6 @@ export function readForm(req: IncomingMessage, fieldsMs = FIELDS_MS): Promise<Fo
 export function signedForm({ fields: given, filename }: Form, bucket: string): SignedForm {
   const fields = new Map(given);
   const key = fields.get('key');
-  // A function, because a text would be read for `$&` and its like.
   if (key !== undefined) fields.set('key', expanded(key, filename));
   if (fields.has('bucket') && fields.get('bucket') !== bucket) throw invalid('The form is for another bucket.');
   fields.set('bucket', bucket);
