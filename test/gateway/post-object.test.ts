@@ -512,6 +512,13 @@ describe.each(inject('stores'))('POST object over $name', (store) => {
         '',
       ],
       [
+        'two fields of 11 KiB',
+        { spoil: add(...['a', 'b'].map((name) => ({ name: `x-ignore-${name}`, value: 'x'.repeat(11 * 1024) }))) },
+        400,
+        'MaxPostPreDataLengthExceededError',
+        '',
+      ],
+      [
         'a field of 21 KiB',
         { fields: [['x-ignore-me', 'x'.repeat(21 * 1024)]] },
         400,
