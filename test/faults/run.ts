@@ -102,16 +102,11 @@ async function steadily<T>(work: () => Promise<T>, isClean: (made: T) => boolean
 }
 
 /** One fault at one step: what the client is told, what lies there, and that a plain retry mends it. */
-export async function befall(
-  lane: Lane,
-  operation: FaultedOperation,
-  at: number,
-  step: string,
-  kind: FaultKind,
-): Promise<Sighting> {
+export async function befall(...job: Parameters<typeof befallOnce>): Promise<Sighting> {
+  const [, , , step, kind] = job;
   try {
     return await steadily(
-      () => befallOnce(lane, operation, at, step, kind),
+      () => befallOnce(...job),
       ({ problems }) => problems.length === 0,
     );
   } catch (err) {

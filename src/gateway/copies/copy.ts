@@ -12,7 +12,7 @@ import { SSE_HEADERS } from '../../sse/request.ts';
 import type { StoreHeaders } from '../../store/port.ts';
 import { smallBody } from '../calls.ts';
 import { carry } from './carry.ts';
-import { checksumText } from '../objects/checksum.ts';
+import { toldChecksum } from '../objects/checksum.ts';
 import { writeConditions } from '../conditions.ts';
 import { copyHeaders } from './headers.ts';
 import type { CopyJob, Made } from './job.ts';
@@ -149,10 +149,6 @@ function answer({ x, sse }: CopyJob, { keys, checksum, parts = 0, found }: Made,
   const { etag, versionId, lastModified } = copied;
   const sourceVersion = found['x-amz-version-id'];
   if (versionId !== undefined) x.entry.add({ versionId });
-  const told =
-    checksum === undefined
-      ? undefined
-      : { algorithm: checksum.algorithm, text: checksumText(checksum, parts), type: checksum.type };
   return {
     status: 200,
     headers: {
@@ -164,7 +160,7 @@ function answer({ x, sse }: CopyJob, { keys, checksum, parts = 0, found }: Made,
     body: formatCopyResult('CopyObjectResult', {
       etag: toClientEtag(`"${unquote(etag)}"`),
       lastModified: lastModified ?? x.rooms.clock().toISOString(),
-      checksum: told,
+      checksum: toldChecksum(checksum, parts),
     }),
   };
 }

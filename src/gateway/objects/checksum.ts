@@ -1,3 +1,4 @@
+import type { ToldChecksum } from '../../s3/multipart.ts';
 import { checksumHeader, type PlaintextDigest } from '../../s3/checksum.ts';
 import type { Checksum } from '../../sse/format.ts';
 
@@ -18,4 +19,10 @@ export function checksumHeaders(checksum: Checksum | undefined, parts = 0): Reco
     [checksumHeader(checksum.algorithm)]: checksumText(checksum, parts),
     'x-amz-checksum-type': checksum.type,
   };
+}
+
+/** What the body of an answer says of it. */
+export function toldChecksum(checksum: Checksum | undefined, parts: number): ToldChecksum | undefined {
+  if (checksum === undefined) return undefined;
+  return { algorithm: checksum.algorithm, text: checksumText(checksum, parts), type: checksum.type };
 }

@@ -7,7 +7,7 @@ import { verifyEnvelope, type VerifiedEnvelope } from '../../sse/envelope.ts';
 import type { Checksum } from '../../sse/format.ts';
 import { listDigest, type Tombstone } from '../../sse/upload-record.ts';
 import { collectBody } from '../objects/body.ts';
-import { checksumText } from '../objects/checksum.ts';
+import { toldChecksum } from '../objects/checksum.ts';
 import { completeConditions } from '../conditions.ts';
 import type { BucketExchange, Reply } from '../exchange.ts';
 import { placeOf } from '../keys.ts';
@@ -176,10 +176,6 @@ interface Made {
 function answer(x: Completing, { etag, versionId }: Completed, { envelope, checksum, parts }: Made): Reply {
   const { bucket, key } = x.op;
   if (versionId !== '') x.entry.add({ versionId });
-  const told =
-    checksum === undefined
-      ? undefined
-      : { algorithm: checksum.algorithm, text: checksumText(checksum, parts), type: checksum.type };
   return {
     status: 200,
     headers: {
@@ -192,7 +188,7 @@ function answer(x: Completing, { etag, versionId }: Completed, { envelope, check
       bucket,
       key,
       etag: toClientEtag(etag),
-      checksum: told,
+      checksum: toldChecksum(checksum, parts),
     }),
   };
 }
