@@ -578,7 +578,7 @@ describe('streams in flight', () => {
   it('drain: they may finish until the limit, new ones are refused at once', async () => {
     const service = await running();
     const [epoch, signal] = [service.epoch(), service.stopping];
-    expect(await service.stop({ ...stop, streams: 'drain', drainSeconds: 0.05 })).toMatchObject({ state: 'Stopping' });
+    expect(await service.stop({ ...stop, streams: 'drain', drainSeconds: 0.6 })).toMatchObject({ state: 'Stopping' });
     await expect(service.generate('main', context)).rejects.toMatchObject({ status: 503 });
     expect(signal.aborted).toBe(false);
     service.assertRunning(epoch);
