@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { codeOf, flipped } from '../support/attacker.ts';
-import { startGateway, type TestGateway } from '../support/gateway.ts';
+import { ADMIN, startGateway, USER, type TestGateway } from '../support/gateway.ts';
 import { customerKey } from '../support/modes.ts';
 import { RawUpload, type Listed } from '../support/multipart.ts';
 import { crc32Base64, s3, xmlText, type RawResponse } from '../support/s3-raw.ts';
@@ -14,10 +14,30 @@ const SSE = 'x-amz-server-side-encryption';
 const context = (text: string): string => Buffer.from(text).toString('base64');
 const OWN = customerKey();
 
+const CRC = { 'x-amz-checksum-algorithm': 'CRC32', 'x-amz-checksum-type': 'FULL_OBJECT' };
+const NO_DECRYPT = 'NODECRYPTACCESSKEY';
+const user = { secretFile: 'user.secret', plane: 'data' };
+const rights = (Action: string, Resource: string) => ({ Effect: 'Allow', Action, Resource });
+const sealsOnly = {
+  Version: '2012-10-17',
+  Statement: [rights('s3:*', 'arn:aws:s3:::*'), rights('kms:GenerateDataKey', 'arn:aws:kms:*:*:key/*')],
+};
+const identities = [
+  { ...user, name: 'user', accessKeyId: USER.accessKeyId, policies: ['S3FullAccess', 'KMSUser'] },
+  { ...user, name: 'seals-only', accessKeyId: NO_DECRYPT, policies: [sealsOnly] },
+  {
+    name: 'administrator',
+    accessKeyId: ADMIN.accessKeyId,
+    secretFile: 'admin.secret',
+    plane: 'admin',
+    policies: ['KMSAdministrator'],
+  },
+];
+
 describe.each(inject('stores'))('over $name', (store) => {
   let gateway: TestGateway;
   beforeAll(async () => {
-    gateway = await startGateway({ store, config: { development: { allowInsecureSseC: true } } });
+    gateway = await startGateway({ store, config: { development: { allowInsecureSseC: true }, identities } });
     await s3(gateway.raw, { method: 'PUT', bucket });
   }, 60_000);
   afterAll(() => gateway.stop());
@@ -62,6 +82,17 @@ describe.each(inject('stores'))('over $name', (store) => {
     );
     expect(outcome(await upload.complete([part], atComplete))).toBe(wanted);
     if (wanted !== '200') expect((await upload.complete([part])).status).toBe(200);
+  });
+
+  it.each<[string, Record<string, string>, string]>([
+    ['SSE-KMS and a checksum', { [SSE]: 'aws:kms', ...CRC }, '403 AccessDenied'],
+    ['SSE-KMS', { [SSE]: 'aws:kms' }, '200'],
+    ['SSE-S3 and a checksum', CRC, '200'],
+  ])('Complete of %s by who may not decrypt', async (name, atCreate, wanted) => {
+    const upload = await create(`right/${name}`, atCreate);
+    const part = await upload.part(1, randomBytes(10));
+    const byOther = upload.through({ ...gateway.raw, accessKeyId: NO_DECRYPT });
+    expect(outcome(await byOther.complete([part]))).toBe(wanted);
   });
 
   it('a composite checksum wants each part’s in the list, the right one, and is verified as a whole', async () => {

@@ -1,6 +1,7 @@
 import { ServiceError } from '../../errors.ts';
 import type { EncryptionContext } from '../../sse/context.ts';
 import type { KmsRequest } from '../../sse/request.ts';
+import { authorizeKey } from '../authorize.ts';
 import type { BucketExchange } from '../exchange.ts';
 import { openPartKey } from '../keys.ts';
 import { partSse, statedSse } from '../sse.ts';
@@ -26,7 +27,7 @@ export async function requireUploadSse(x: BucketExchange, upload: Upload): Promi
   if (stated.mode === 'SSE-KMS') await requireKey(x, upload, stated);
 }
 
-/** AWS: "you must provide the same headers", where the upload has a checksum. The key itself is not needed here. */
+/** AWS: "you must provide the same headers", where the upload has a checksum. The key itself is not needed. */
 export function requireCustomerHeaders(x: BucketExchange, hasChecksum: boolean): void {
   const needed = hasChecksum || x.rooms.settings.compatibility.completeNeedsCustomerKey === 'always';
   if (!needed || partSse(x).mode === 'SSE-C') return;
@@ -34,6 +35,12 @@ export function requireCustomerHeaders(x: BucketExchange, hasChecksum: boolean):
     message: 'The multipart upload was created with a customer key. Its parameters must be provided to complete it.',
     reason: 'sse-c-missing',
   });
+}
+
+/** AWS "CompleteMultipartUpload", Permissions: where the upload has a checksum too. The key itself is not needed here. */
+export function requireKeyRight(x: BucketExchange, { envelope, record }: Upload): void {
+  if (envelope.mode !== 'SSE-KMS' || record.checksum === undefined) return;
+  authorizeKey(x, 'kms:Decrypt', envelope.keyId, envelope.effectiveContext);
 }
 
 async function requireKey(x: BucketExchange, { envelope }: Upload, stated: KmsRequest): Promise<void> {

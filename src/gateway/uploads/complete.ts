@@ -11,7 +11,7 @@ import { toldChecksum } from '../objects/checksum.ts';
 import { completeConditions } from '../conditions.ts';
 import type { BucketExchange, Reply } from '../exchange.ts';
 import { placeOf } from '../keys.ts';
-import { requireCustomerHeaders, requireUploadSse } from './complete-sse.ts';
+import { requireCustomerHeaders, requireKeyRight, requireUploadSse } from './complete-sse.ts';
 import { partsChecksum, requireListedChecksums, requireStatedChecksum } from './parts-checksum.ts';
 import { choose, type Chosen } from './parts-chosen.ts';
 import { keepAlive } from '../slow-reply.ts';
@@ -68,6 +68,7 @@ async function completeOpen(x: Completing, upload: Upload, listed: readonly List
   refuseBlockedUpload(x, envelope.mode);
   if (envelope.mode === 'SSE-C') requireCustomerHeaders(x, record.checksum !== undefined);
   else x.rooms.keys.assertServing();
+  requireKeyRight(x, upload);
   await requireUploadSse(x, upload);
   const { completed, checksum, parts } = await completeParts(x, upload, listed, (chosen) => {
     requireListedChecksums(record.checksum, listed, chosen);
