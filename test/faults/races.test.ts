@@ -7,7 +7,8 @@ import { probeTraits, type Findings } from '../../src/store/probe.ts';
 import { TRAITS } from '../../src/store/traits.ts';
 import { clientFor } from '../store/clients.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
-import { s3 } from '../support/s3-raw.ts';
+import { customerKey } from '../support/modes.ts';
+import { s3, xmlText } from '../support/s3-raw.ts';
 import { KINDS } from './kinds.ts';
 import { startLane, type Lane } from './lane.ts';
 
@@ -55,6 +56,82 @@ describe('an object that is overwritten between two requests of one read', () =>
     );
     const again = await lane.site.get(key, { range: row.range });
     expect([again.status, next.subarray(from, to).equals(again.body)]).toEqual([206, true]);
+  });
+});
+
+const KMS = { 'x-amz-server-side-encryption': 'aws:kms' };
+const UPDATE =
+  '<ObjectEncryption><SSE-KMS><KMSKeyArn>arn:aws:kms:us-east-1:000000000000:key/data</KMSKeyArn></SSE-KMS></ObjectEncryption>';
+
+interface Racing {
+  /** Asks for it; gives where it is to be read. */
+  readonly ask: (from: string, to: string) => Promise<{ status: number; text: string }>;
+  readonly at: 'from' | 'to';
+  readonly read?: Readonly<Record<string, string>>;
+  /** Requests to the store before which the source is written. */
+  readonly steps: number;
+  /** What it is of afterwards, where it is done. */
+  readonly of: 'old or new' | 'new';
+}
+
+const copied = (headers: Readonly<Record<string, string>>): Racing['ask'] => {
+  return (from, to) =>
+    lane.site.send('PUT', to, { headers: { 'x-amz-copy-source': `${lane.site.bucket}/${from}`, ...headers } });
+};
+const own = customerKey();
+const COPIES: Readonly<Record<string, Racing>> = {
+  CopyObject: { ask: copied(KMS), at: 'to', steps: 2, of: 'old or new' },
+  'a conditional CopyObject': { ask: copied({ 'if-none-match': '*' }), at: 'to', steps: 3, of: 'old or new' },
+  'CopyObject, sealed anew': { ask: copied(own), at: 'to', read: own, steps: 3, of: 'old or new' },
+  'CopyObject onto itself': {
+    ask: (from) => copied(KMS)(from, from),
+    at: 'from',
+    steps: 5,
+    of: 'old or new',
+  },
+  UpdateObjectEncryption: {
+    ask: (key) => lane.site.send('PUT', key, { query: { encryption: '' }, body: UPDATE }),
+    at: 'from',
+    steps: 3,
+    of: 'new',
+  },
+  UploadPartCopy: {
+    async ask(from, to) {
+      const upload = await lane.site.createUpload(to);
+      const source = { 'x-amz-copy-source': `${lane.site.bucket}/${from}`, 'x-amz-copy-source-range': 'bytes=0-3999' };
+      const part = await upload.send(1, { headers: source });
+      return upload.complete([{ number: 1, etag: xmlText(part.text, 'ETag') }]);
+    },
+    at: 'to',
+    steps: 5,
+    of: 'old or new',
+  },
+};
+
+describe('an object that is overwritten while it is copied', () => {
+  const rows = Object.entries(COPIES).flatMap(([name, { steps }]) =>
+    (['single', 'in parts'] as const).flatMap((first) =>
+      Array.from({ length: steps }, (_, at) => ({ name, first, at })),
+    ),
+  );
+
+  it.each(rows)('$name of an object $first, before request $at: what was acknowledged opens', async (row) => {
+    const { ask, at, read = {}, of } = COPIES[row.name] ?? expect.fail('no such row');
+    const keys = { from: lane.key('source'), to: lane.key('target') };
+    const [old, next] = [randomBytes(4000), randomBytes(4000)];
+    await MAKERS[row.first](keys.from, old);
+    lane.proxy.interrupt(row.at, () => single(keys.from, next));
+    const answer = await ask(keys.from, keys.to);
+    const { calls } = await lane.proxy.disarm();
+    expect(calls.length).toBeGreaterThan(row.at + 1);
+    const found = await lane.site.get(keys[at], read);
+    const is = old.equals(found.body) ? 'old' : next.equals(found.body) ? 'new' : `${found.status} ${found.text}`;
+    const done = answer.status === 200 && !answer.text.includes('<Error>');
+    // Whatever it came to, the upload is there.
+    if (at === 'from') expect(is).toMatch(of === 'new' ? /^new$/ : /^(?:old|new)$/);
+    else if (done) expect(is).toMatch(/^(?:old|new)$/);
+    else expect([503, 404]).toEqual([answer.status, found.status]);
+    expect((await lane.site.get(keys.from)).status).toBe(200);
   });
 });
 
