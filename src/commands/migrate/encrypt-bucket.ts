@@ -91,9 +91,7 @@ async function sealOne(
   const source = { CopySource: `${bucket}/${encodeURIComponent(key)}`, CopySourceIfMatch: head.ETag };
   const still = unconditional ? {} : { IfMatch: head.ETag };
   if (size > MAX_COPY) return copyInParts(client, place, source, head, still);
-  const copied = await client.send(
-    new CopyObjectCommand({ ...place, ...source, ...still, StorageClass: head.StorageClass }),
-  );
+  const copied = await client.send(new CopyObjectCommand({ ...place, ...source, ...still, ...askedOf(head) }));
   return isSealed(copied) ? 'done' : { problem: 'the copy is not sealed' };
 }
 
@@ -144,13 +142,22 @@ async function copyInParts(
   }
 }
 
-/** What an upload in parts is told anew; a copy keeps it by itself. */
+/** What every copy is told anew (CopyObject): class, redirect and lock are never the source's. */
+function askedOf(head: HeadObjectCommandOutput) {
+  const { StorageClass, WebsiteRedirectLocation } = head;
+  const { ObjectLockMode, ObjectLockRetainUntilDate, ObjectLockLegalHoldStatus } = head;
+  const isHeld = ObjectLockLegalHoldStatus === 'ON' ? { ObjectLockLegalHoldStatus } : {};
+  return { StorageClass, WebsiteRedirectLocation, ObjectLockMode, ObjectLockRetainUntilDate, ...isHeld };
+}
+
+/** What an upload in parts is told beside; a copy keeps it by itself. */
 function keptOf(head: HeadObjectCommandOutput) {
   const { CacheControl, ContentDisposition, ContentEncoding, ContentLanguage, ContentType, Metadata } = head;
-  const { StorageClass, WebsiteRedirectLocation, ExpiresString } = head;
+  const { ExpiresString } = head;
   const Expires = ExpiresString === undefined ? undefined : new Date(ExpiresString);
   return {
     ...{ CacheControl, ContentDisposition, ContentEncoding, ContentLanguage, ContentType, Metadata },
-    ...{ StorageClass, WebsiteRedirectLocation, Expires },
+    ...askedOf(head),
+    Expires,
   };
 }
