@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { s3, xmlText } from '../support/s3-raw.ts';
+import { crc32Base64, s3, xmlText } from '../support/s3-raw.ts';
 import type { StoreCall } from '../support/store-proxy.ts';
 import { bucketName, COPY, Fixture, forSource, KMS, own, REPLACE, SSE, stores, told, type Headers } from './copies.ts';
 
+const CHECKED = { 'x-amz-checksum-mode': 'ENABLED' };
 const REDIRECT = 'x-amz-website-redirect-location';
 
 describe.each(stores)('copies over $name', (store) => {
@@ -144,6 +145,32 @@ describe.each(stores)('copies over $name', (store) => {
     expect(told(await ready.list())).toBe('200');
     await f.block(bucket, 'NONE');
     expect(told(await ready.complete([part]))).toBe('200');
+  });
+
+  it("the source's checksum is the copy's, however it is copied; of a checksum of checksums a new one is made", async () => {
+    const bucket = await f.bucket();
+    const body = randomBytes(6000);
+    const sum = { 'x-amz-checksum-crc32': crc32Base64(body) };
+    await f.put(bucket, 'single', body, sum);
+    const upload = await f.upload(bucket, 'parts', { 'x-amz-checksum-algorithm': 'CRC32' });
+    const part = await upload.part(1, body);
+    expect(told(await upload.complete([{ ...part, checksum: ['ChecksumCRC32', sum['x-amz-checksum-crc32']] }]))).toBe(
+      '200',
+    );
+    const composite = (await f.send('HEAD', bucket, 'parts', { headers: CHECKED })).headers['x-amz-checksum-crc32'];
+    expect(composite).toMatch(/-1$/);
+    for (const [from, headers, value] of [
+      ['single', KMS, sum['x-amz-checksum-crc32']],
+      ['single', own, sum['x-amz-checksum-crc32']],
+      ['parts', KMS, composite],
+      ['parts', own, sum['x-amz-checksum-crc32']],
+    ] as const) {
+      const key = `${from} ${Object.keys(headers).length}`;
+      const made = await f.copy(`${bucket}/${from}`, bucket, key, headers);
+      const read = await f.send('HEAD', bucket, key, { headers: { ...CHECKED, ...(headers === own ? own : {}) } });
+      expect([key, told(made), read.headers['x-amz-checksum-crc32']]).toEqual([key, '200', value]);
+      expect([key, xmlText(made.text, 'ChecksumCRC32')]).toEqual([key, value]);
+    }
   });
 
   it('a website redirect is never copied: it is what the copy itself asks for, or none', async () => {

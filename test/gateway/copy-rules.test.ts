@@ -196,6 +196,13 @@ describe.each(inject('stores'))('the rules of copies over $name', (store) => {
     const headers = { [COPY]: `/${bucket}/${from}`, ...KMS };
     const as = { ...gateway.raw, accessKeyId };
     expect(told(await s3(as, { method: 'PUT', bucket, key: 'open/right', headers }))).toBe(outcome);
+    const key = 'open/right in parts';
+    const uploadId = xmlText((await send('POST', key, { query: { uploads: '' } })).text, 'UploadId');
+    const part = { method: 'PUT', bucket, key, query: { uploadId, partNumber: '1' } } as const;
+    const made = await s3(as, { ...part, headers: { [COPY]: `/${bucket}/${from}` } });
+    // No data key is made for a part.
+    expect(told(made)).toBe(accessKeyId === 'NOENCRYPTACCESSKEY' ? '200' : outcome);
+    expect(told(await send('DELETE', key, { query: { uploadId } }))).toBe('204');
   });
 
   it('tags are copied only for who may read and write them', async () => {
