@@ -128,7 +128,7 @@ describe.each(inject('stores'))('a bucket is encrypted in place, and decrypted, 
     if (store.name === 'versitygw') return;
     const versionId = String(found['x-amz-version-id']);
     const gone = await s3(gateway.raw, { method: 'DELETE', bucket, key: 'held', query: { versionId } });
-    expect(gone.status).toBe(403);
+    expect(gone.status).toBe(store.name === 'minio' ? 400 : 403);
   });
 
   it('a bucket without a record is not the gateway’s to decrypt', async () => {
