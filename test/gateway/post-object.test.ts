@@ -49,6 +49,8 @@ describe.each(inject('stores'))('POST object over $name', (store) => {
   const post = (spec: FormSpec) => postForm(gateway.raw, bucket, spec);
 
   it('takes a form of the AWS SDK from fetch', async () => {
+    // Stores without the trait `keepsOctets` take US-ASCII only.
+    const city = ['minio', 'swift'].includes(store.name) ? 'Lodz' : 'Łódź';
     const { url, fields } = await createPresignedPost(gateway.client(), {
       Bucket: bucket,
       Key: 'sdk/${filename}',
@@ -56,7 +58,7 @@ describe.each(inject('stores'))('POST object over $name', (store) => {
         ['content-length-range', 1, 100],
         ['starts-with', '$Content-Type', 'text/'],
       ],
-      Fields: { [SSE]: 'aws:kms', 'Content-Type': 'text/csv', 'x-amz-meta-city': 'Łódź' },
+      Fields: { [SSE]: 'aws:kms', 'Content-Type': 'text/csv', 'x-amz-meta-city': city },
     });
     const form = new FormData();
     for (const [name, value] of Object.entries(fields)) form.append(name, value);
@@ -70,7 +72,7 @@ describe.each(inject('stores'))('POST object over $name', (store) => {
       'text/csv',
       answer.headers.get('etag'),
     ]);
-    expect(Buffer.from(found.Metadata?.['city'] ?? '', 'latin1').toString('utf8')).toBe('Łódź');
+    expect(Buffer.from(found.Metadata?.['city'] ?? '', 'latin1').toString('utf8')).toBe(city);
     const stored = await atStore('sdk/table.csv');
     expect([stored.status, stored.text.includes('a;b;c')]).toEqual([200, false]);
   });
