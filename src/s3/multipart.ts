@@ -193,14 +193,16 @@ export function formatListParts(
   ]);
 }
 
-/** The query of the store's own ListMultipartUploads; names as the bucket is mapped. */
+/**
+ * The query of the store's own ListMultipartUploads; names as the bucket is mapped. Without `encoding-type`: radosgw
+ * encodes and does not say so, SeaweedFS says so and does not encode. As they are all stores give names that can be read.
+ */
 export function storeUploadsQuery(
   op: ListMultipartUploads,
   storePrefix: string,
 ): readonly (readonly [string, string])[] {
   const query: (readonly [string, string])[] = [
     ['uploads', ''],
-    ['encoding-type', 'url'],
     ['max-uploads', String(op.maxUploads)],
   ];
   if (storePrefix + op.prefix !== '') query.push(['prefix', storePrefix + op.prefix]);
@@ -213,11 +215,8 @@ export function storeUploadsQuery(
 /** The store's list of open uploads in the client's terms: names without the mapped prefix, encoded as asked. */
 export function mapUploads(op: ListMultipartUploads, body: Uint8Array, storePrefix: string, owner: string): string {
   return readStoreXml(body, 'ListMultipartUploadsResult', (root) => {
-    const encoded = textOf(root, 'EncodingType') === 'url';
-    const decode = (text: string): string => (encoded ? decodeURIComponent(text.replaceAll('+', ' ')) : text);
     const encode = (name: string): string => (op.encodingType === 'url' ? encodeName(name) : name);
-    const client = (text: string | undefined): string | undefined => {
-      const name = decode(text ?? '');
+    const client = (name = ''): string | undefined => {
       const own = name.length > storePrefix.length && name.startsWith(storePrefix);
       return own ? encode(name.slice(storePrefix.length)) : undefined;
     };
