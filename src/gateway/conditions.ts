@@ -2,6 +2,9 @@ import { ServiceError } from '../errors.ts';
 import { conditionsOf, evaluateConditions, httpDate } from '../s3/conditions.ts';
 import { toClientEtag, toStoreCondition, toStoreEtag } from '../sse/etag.ts';
 import type { StoreHeaders, StoreTraits } from '../store/port.ts';
+import { callStore } from './calls.ts';
+import type { BucketExchange } from './exchange.ts';
+import { storePlace } from './target.ts';
 
 type Headers = Readonly<Record<string, string>>;
 
@@ -114,4 +117,23 @@ function refuse(name: string): never {
     message: `The store behind does not honour ${name} on this operation.`,
     reason: 'condition-trait',
   });
+}
+
+/**
+ * What a conditional write is told that broke off before its end. A store may refuse it by its head, and close on the
+ * rest of the body; the reset then overtakes the answer (versitygw, from some 900 KB). Nothing was committed, so whether
+ * the condition holds can be asked; 503 would let an SDK send all of it three times.
+ */
+export async function brokenOffBy(
+  x: BucketExchange,
+  key: string,
+  conditions: Readonly<Record<string, string>>,
+): Promise<ServiceError | undefined> {
+  const found = await callStore(x, { method: 'HEAD', ...storePlace(x.bucket, key) });
+  found.discard();
+  const { 'if-match': match, 'if-none-match': noneMatch } = conditions;
+  if (found.status === 404) return match === undefined ? undefined : new ServiceError('NoSuchKey');
+  if (found.status !== 200) return undefined;
+  const failed = noneMatch !== undefined || (match !== undefined && match !== '*' && match !== found.headers.etag);
+  return failed ? new ServiceError('PreconditionFailed', { reason: 'condition-asked' }) : undefined;
 }

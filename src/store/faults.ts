@@ -10,6 +10,13 @@ export function unreachable(cause: unknown): ServiceError {
     : new ServiceError('ServiceUnavailable', { reason: 'store-unreachable', cause });
 }
 
+/** The same before the whole body had gone: whatever the store has done with it, it has committed nothing. */
+export const MIDWAY = 'store-unreachable-midway';
+
+export function brokenOff(cause: unknown): ServiceError {
+  return new ServiceError('ServiceUnavailable', { reason: MIDWAY, cause });
+}
+
 /** The answer began and its body broke: shorter than its Content-Length, reset, or silent for too long. */
 export function brokenBody(cause: unknown): ServiceError {
   return cause instanceof ServiceError

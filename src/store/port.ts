@@ -68,7 +68,10 @@ export interface StoreClient {
    * connection when a kept-alive one was closed; nothing else is retried here.
    */
   request(request: StoreRequest): Promise<StoreResponse>;
-  /** Begins a PUT of exactly `length` bytes, framed as the store's traits demand. */
+  /**
+   * Begins a PUT of exactly `length` bytes, framed as the store's traits demand. Reason `store-unreachable-midway`: it
+   * broke off before the whole body had gone, so that nothing of it is committed.
+   */
   upload(request: UploadRequest, length: number): StoreUpload;
   readonly traits: StoreTraits;
   close(): Promise<void>;

@@ -1,7 +1,7 @@
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import { release } from '../bytes.ts';
 import type { BodyFrames } from '../sigv4/framing.ts';
-import { aborted, brokenBody, misuse, unreachable } from './faults.ts';
+import { aborted, brokenBody, brokenOff, misuse, unreachable } from './faults.ts';
 import type { StoreResponse, StoreUpload } from './port.ts';
 import { bodyless, plainHeaders, PushedResponse } from './response.ts';
 import type { StoreTimeouts } from './timeouts.ts';
@@ -228,7 +228,7 @@ export class HttpUpload implements StoreUpload {
       this.#open();
       return;
     }
-    this.#fail(unreachable(err));
+    this.#fail(this.#phase === 'ended' ? unreachable(err) : brokenOff(err));
   }
 
   #answer(request: ClientRequest, message: IncomingMessage): void {

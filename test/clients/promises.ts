@@ -54,8 +54,8 @@ export function promises(gatewayOf: () => RawStore): void {
     });
 
     it.each<[string, (key: string) => Promise<RawResponse>]>([
-      ['If-None-Match: * on PUT', (key) => site.put(key, SMALL_NEW, { 'if-none-match': '*' })],
-      ['If-Match on PUT', (key) => site.put(key, SMALL_NEW, { 'if-match': ANOTHER })],
+      ['If-None-Match: * on PUT', (key) => site.put(key, NEW, { 'if-none-match': '*' })],
+      ['If-Match on PUT', (key) => site.put(key, NEW, { 'if-match': ANOTHER })],
       ['If-Match on DELETE', (key) => site.send('DELETE', key, { headers: { 'if-match': ANOTHER } })],
       [
         'If-None-Match: * on Complete',

@@ -17,6 +17,8 @@ const TIMEOUTS = {
 };
 const MIB = 1024 * 1024;
 const UNREACHABLE = { code: 'ServiceUnavailable', reason: 'store-unreachable' };
+/** Before the whole body had gone. */
+const BROKEN_OFF = { code: 'ServiceUnavailable', reason: 'store-unreachable-midway' };
 const AT = { bucket: 'bkt', key: 'k' };
 
 const closers: (() => Promise<void>)[] = [];
@@ -337,7 +339,7 @@ describe('a kept-alive connection that the store closed', () => {
     await warm(client);
     const upload = client.upload({ ...AT, headers }, length);
     give(upload, randomBytes(length)).catch(() => undefined);
-    await expect(upload.response).rejects.toMatchObject(UNREACHABLE);
+    await expect(upload.response).rejects.toMatchObject(BROKEN_OFF);
     expect(store.connections).toHaveLength(1);
   });
 });
@@ -354,8 +356,8 @@ describe('a slow store', () => {
     const filling = (async () => {
       for (; taken < MIB * 63; taken += 65_536) if (!upload.write(Buffer.alloc(65_536))) await upload.drained();
     })();
-    await expect(upload.response).rejects.toMatchObject(UNREACHABLE);
-    await expect(filling).rejects.toMatchObject(UNREACHABLE);
+    await expect(upload.response).rejects.toMatchObject(BROKEN_OFF);
+    await expect(filling).rejects.toMatchObject(BROKEN_OFF);
     // The kernel's buffers and ours.
     expect(taken).toBeLessThan(MIB * 16);
   });
@@ -379,7 +381,7 @@ describe('a slow store', () => {
     const upload = client.upload(AT, 10);
     upload.write(Buffer.alloc(10));
     upload.end();
-    await expect(upload.response).rejects.toMatchObject(UNREACHABLE);
+    await expect(upload.response).rejects.toMatchObject(BROKEN_OFF);
   });
 
   test('that resets in the middle fails both the answer and the writer', async () => {
@@ -395,8 +397,8 @@ describe('a slow store', () => {
         await sleep(100);
         await upload.drained();
       })(),
-    ).rejects.toMatchObject(UNREACHABLE);
-    await expect(upload.response).rejects.toMatchObject(UNREACHABLE);
+    ).rejects.toMatchObject(BROKEN_OFF);
+    await expect(upload.response).rejects.toMatchObject(BROKEN_OFF);
   });
 });
 

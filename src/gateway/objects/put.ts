@@ -4,9 +4,10 @@ import { asksForLock, assertDigest } from '../../s3/object-lock.ts';
 import type { PostObject, PutObject } from '../../s3/operation.ts';
 import { toClientEtag } from '../../sse/etag.ts';
 import { ENVELOPE_HEADER } from '../../sse/format.ts';
+import { MIDWAY } from '../../store/faults.ts';
 import { credentials } from '../calls.ts';
 import { checksumHeaders } from './checksum.ts';
-import { writeConditions } from '../conditions.ts';
+import { brokenOffBy, writeConditions } from '../conditions.ts';
 import type { BucketExchange, Reply } from '../exchange.ts';
 import { lockRefusal, objectHeaders, refuseSlash } from '../headers.ts';
 import { assertCommittable, endOfStreams, placeOf, sealingKeys } from '../keys.ts';
@@ -41,7 +42,7 @@ export async function putSealed(x: Putting, length: number, collected?: Buffer):
   const keys = await sealingKeys(x, sse, placeOf(x, op.key));
   const object = { x, key: op.key, keys, length };
   const sealer = objectSealer(object);
-  const { response, checksum } = await sealBody({
+  const sealed = sealBody({
     x,
     plan,
     sealer,
@@ -57,6 +58,7 @@ export async function putSealed(x: Putting, length: number, collected?: Buffer):
     ended,
     digested: locked,
   });
+  const { response, checksum } = await sealed.catch((err: unknown) => whyBrokenOff(x, conditions, err));
   try {
     await assertDone(response, 'NoSuchBucket');
   } catch (err) {
@@ -73,4 +75,9 @@ export async function putSealed(x: Putting, length: number, collected?: Buffer):
       ...sseAnswer(x, keys, 'write', sse.mode === 'SSE-C' ? sse : undefined),
     },
   };
+}
+
+async function whyBrokenOff(x: Putting, conditions: Readonly<Record<string, string>>, err: unknown): Promise<never> {
+  const isOpen = err instanceof ServiceError && err.reason === MIDWAY && Object.keys(conditions).length > 0;
+  throw (isOpen ? await brokenOffBy(x, x.op.key, conditions) : undefined) ?? err;
 }
