@@ -104,7 +104,7 @@ describe.each(inject('stores'))('POST object over $name', (store) => {
     ['parts, the last of them short', 8 * MIB + 1],
   ])('in %s', (_, length) => {
     const file = randomBytes(length);
-    it.each<[string, [string, string][], object]>([
+    const rows: [string, [string, string][], object][] = [
       ['none', [], { [SSE]: 'AES256' }],
       [
         'SSE-KMS with key, context and bucket key',
@@ -117,26 +117,31 @@ describe.each(inject('stores'))('POST object over $name', (store) => {
         { [SSE]: 'aws:kms' },
       ],
       ['SSE-C', customer, { [`${SSE}-customer-algorithm`]: 'AES256' }],
-    ])('is sealed with the SSE fields: %s', async (mode, sse, answered) => {
-      const key = `sse ${mode} ${length}`;
-      const meta: [string, string][] = [
-        ['Content-Type', 'image/png'],
-        ['Cache-Control', 'no-store'],
-        ['x-amz-meta-who', ' me '],
-        ['x-amz-checksum-sha256', sha256(file)],
-      ];
-      const answer = await post({ fields: [['key', key], ...sse, ...meta], file });
-      expect([answer.status, answer.text]).toEqual([204, '']);
-      expect(answer.headers).toMatchObject({ ...answered, 'x-amz-checksum-sha256': sha256(file) });
-      const found = await get(key, { ...Object.fromEntries(sse === customer ? lower(customer) : []), ...ENABLED });
-      expect([found.status, found.body.equals(file), found.headers.etag]).toEqual([200, true, answer.headers.etag]);
-      expect(found.headers).toMatchObject({
-        'content-type': 'image/png',
-        'cache-control': 'no-store',
-        'x-amz-meta-who': 'me',
-      });
-      expect((await atStore(key)).body.includes(file.subarray(0, 32))).toBe(false);
-    });
+    ];
+    // Each store with one mode: what it keeps of a form does not depend on it.
+    it.each(rows.filter(([, fields]) => isFirst || fields.length > 3))(
+      'is sealed with the SSE fields: %s',
+      async (mode, sse, answered) => {
+        const key = `sse ${mode} ${length}`;
+        const meta: [string, string][] = [
+          ['Content-Type', 'image/png'],
+          ['Cache-Control', 'no-store'],
+          ['x-amz-meta-who', ' me '],
+          ['x-amz-checksum-sha256', sha256(file)],
+        ];
+        const answer = await post({ fields: [['key', key], ...sse, ...meta], file });
+        expect([answer.status, answer.text]).toEqual([204, '']);
+        expect(answer.headers).toMatchObject({ ...answered, 'x-amz-checksum-sha256': sha256(file) });
+        const found = await get(key, { ...Object.fromEntries(sse === customer ? lower(customer) : []), ...ENABLED });
+        expect([found.status, found.body.equals(file), found.headers.etag]).toEqual([200, true, answer.headers.etag]);
+        expect(found.headers).toMatchObject({
+          'content-type': 'image/png',
+          'cache-control': 'no-store',
+          'x-amz-meta-who': 'me',
+        });
+        expect((await atStore(key)).body.includes(file.subarray(0, 32))).toBe(false);
+      },
+    );
   });
 
   const lower = (pairs: [string, string][]) => pairs.map(([name, value]) => [name.toLowerCase(), value] as const);
