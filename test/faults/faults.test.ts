@@ -27,7 +27,7 @@ const EXTENTS: Partial<Readonly<Record<StoreName, Extent>>> = {
   seaweedfs: {
     lanes: 4,
     operations:
-      /^(?:PutObject, (?:small|streamed)|DeleteObject|UploadPart, put aside|CompleteMultipartUpload, put aside|CreateBucket)$/,
+      /^(?:PutObject, (?:small|streamed)|DeleteObject|CopyObject(?:, onto itself)?|UpdateObjectEncryption|UploadPart, put aside|CompleteMultipartUpload, put aside|CreateBucket)$/,
     kinds: /^(?:reset|500|200 with an error, not done|answer lost|done, and 500|short body)$/,
   },
 };
