@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { expect } from 'vitest';
-import { traitsOf } from '../../src/store/traits.ts';
+import { traitsOf, type TraitName } from '../../src/store/traits.ts';
 import { Site } from '../stores/site.ts';
 import type { StoreDetails } from '../stores/store.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
@@ -30,9 +30,11 @@ const LACKS: Partial<Record<StoreDetails['name'], readonly string[]>> = {
 /** Long enough for a machine that does other things too, short enough for hundreds of silences. */
 const WAITING_SECONDS = 2;
 
-export async function startLane(store: StoreDetails): Promise<Lane> {
+/** `more` is what this lane's gateway is to miss beside. */
+export async function startLane(store: StoreDetails, more: readonly TraitName[] = []): Promise<Lane> {
   const proxy = await FaultProxy.start(store);
-  const traits = traitsOf(({ name }) => LACKS[store.name]?.includes(name) !== true);
+  const lacks: readonly string[] = [...(LACKS[store.name] ?? []), ...more];
+  const traits = traitsOf(({ name }) => !lacks.includes(name));
   const waiting = { connectSeconds: 2, idleSeconds: WAITING_SECONDS, longSeconds: WAITING_SECONDS };
   const config = {
     development: { allowInsecureSseC: true },
