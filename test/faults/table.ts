@@ -1,5 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { ERRORS, type ErrorCode } from '../../src/errors.ts';
 import { SIGHTS } from './kinds.ts';
 import type { Sighting } from './run.ts';
 
@@ -15,17 +16,18 @@ const HEAD = `| operation | step | ${SIGHTS.join(' | ')} |`;
 /** What a machine under load makes of anything: a store that was silent for two seconds. */
 const BUSY = '503';
 
-/** What an answer that was kept alive says in its body, as the status that it would have had in time. */
-const KEPT_ALIVE: Readonly<Record<string, string>> = {
-  '200: InternalError': '500',
-  '200: ServiceUnavailable': '503',
-  '200: SlowDown': 'SlowDown',
-};
+/** What an answer that was kept alive says in its body, with the status that it would have had in time. */
+function inTime(told: string): string {
+  const code = told.startsWith('200: ') ? told.slice(5) : '';
+  return Object.hasOwn(ERRORS, code) ? `${ERRORS[code as ErrorCode].status} ${code}` : told;
+}
 
 /** `200`, `SlowDown`, `cut`: the words of the document. */
 function word(told: string): string {
   if (told === 'broken') return 'cut';
-  return KEPT_ALIVE[told] ?? told.replace(/^503 SlowDown$/, 'SlowDown').replace(/^(50[03]) .*/, '$1');
+  return inTime(told)
+    .replace(/^503 SlowDown$/, 'SlowDown')
+    .replace(/^(50[03]) .*/, '$1');
 }
 
 export function rowsOf(operation: string, sightings: readonly Sighting[]): TableRow[] {
