@@ -381,7 +381,7 @@ describe('a slow store', () => {
     const upload = client.upload(AT, 10);
     upload.write(Buffer.alloc(10));
     upload.end();
-    await expect(upload.response).rejects.toMatchObject(BROKEN_OFF);
+    await expect(upload.response).rejects.toMatchObject(UNREACHABLE);
   });
 
   test('that resets in the middle fails both the answer and the writer', async () => {
