@@ -110,7 +110,9 @@ describe.each(inject('stores'))('a bucket is encrypted in place, and decrypted, 
     expect((await atStore('GET', bucket, 'managed')).text).toBe('mine');
   });
 
-  it.runIf(store.name !== 'devstore')('a lock is kept, and a version of before stays behind', async () => {
+  /** The embedded store has no Object Lock. */
+  const itLocks = store.name === 'devstore' ? undefined : it;
+  itLocks?.('a lock is kept, and a version of before stays behind', async () => {
     const bucket = `migrate-${randomBytes(4).toString('hex')}`;
     await s3(store, { method: 'PUT', bucket, headers: { 'x-amz-bucket-object-lock-enabled': 'true' } });
     const headers = {

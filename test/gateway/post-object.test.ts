@@ -18,6 +18,8 @@ const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).dig
 describe.each(inject('stores'))('POST object over $name', (store) => {
   /** What is refused is refused before any store is asked. */
   const isFirst = store.name === inject('stores')[0]?.name;
+  /** What no store decides is asked over one of them. A skipped test would be a failure. */
+  const once = isFirst ? { describe, it } : undefined;
   let gateway: TestGateway;
   const bucket = `forms-${randomBytes(4).toString('hex')}`;
 
@@ -263,7 +265,7 @@ describe.each(inject('stores'))('POST object over $name', (store) => {
   const LONG = Buffer.alloc(8 * MIB + 1);
   const soon = new Date(Date.now() + 60_000).toISOString();
 
-  describe.runIf(isFirst)('refuses', () => {
+  once?.describe('refuses', () => {
     it.each<[string, FormSpec, number, string, string]>([
       [
         'another value of a field',
@@ -626,7 +628,7 @@ describe.each(inject('stores'))('POST object over $name', (store) => {
     }
   });
 
-  it.runIf(isFirst)("a bucket that blocks customers' keys takes none from a form", async () => {
+  once?.it("a bucket that blocks customers' keys takes none from a form", async () => {
     const own = `${bucket}-blocked`;
     await gateway.client().send(new CreateBucketCommand({ Bucket: own }));
     const types = '<BlockedEncryptionTypes><EncryptionType>SSE-C</EncryptionType></BlockedEncryptionTypes>';

@@ -137,6 +137,15 @@ describe('what fits on a screen', () => {
     expect(long).toEqual([]);
   });
 
+  it('no test can be skipped: what does not fit a store is not a test of it', () => {
+    const skips = /\b(?:it|test|describe|suite)\.(?:skip|skipIf|runIf|todo|only)\b|\b(?:ctx|context)\.skip\(/;
+    expect(
+      readSource('test')
+        .filter((file) => skips.test(file.text))
+        .map((file) => file.path),
+    ).toEqual([]);
+  });
+
   it('nothing is silenced or put off', () => {
     const marks = /@ts-(ignore|expect-error|nocheck)|\bas any\b|\bTODO\b|\bFIXME\b/;
     expect(source.filter((file) => marks.test(file.text)).map((file) => file.path)).toEqual([]);

@@ -15,11 +15,11 @@ export interface SourceFile {
   readonly packages: readonly string[];
 }
 
-/** Every TypeScript file of `src/`, parsed. */
-export function readSource(): SourceFile[] {
-  return readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
+/** Every TypeScript file of a folder, parsed. */
+export function readSource(folder = 'src'): SourceFile[] {
+  return readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
     .filter((name) => name.endsWith('.ts'))
-    .map((name) => parse(join('src', name)))
+    .map((name) => parse(join(folder, name)))
     .sort((a, b) => (a.path < b.path ? -1 : 1));
 }
 
