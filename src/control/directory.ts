@@ -1,21 +1,18 @@
 import type { KeyObject } from 'node:crypto';
 import { link, lstat, mkdir, readdir, rm, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { z } from 'zod';
 import { ServiceError } from '../errors.ts';
 import { assertPrivate, errorCode, readPrivate, syncDirectory, TEMPORARY, writeTemporary } from './files.ts';
 import { acquireLock, type DirectoryLock } from './lock.ts';
-import { RECORD_NAME, SEALED_PREFIXES, type ControlStore, type Json, type Stored } from './port.ts';
-import { deriveSealKey, open, seal } from './seal.ts';
+import { RECORD_NAME, type ControlStore, type Json, type Stored } from './port.ts';
+import { LARGEST, RecordCodec, unavailable } from './record-codec.ts';
+import { deriveSealKey } from './seal.ts';
 
 /**
  * The control store of one node: a directory of small JSON files, `<name>.<version>`. A new version is written aside,
  * synced and linked into place: `link` fails if the name exists, so the file system itself is the check-and-set.
  * Folders of a name end in `.d`, which no version does, so that a record and a folder never meet.
  */
-
-const LARGEST = 1 << 20;
-const recordSchema = z.strictObject({ name: z.string(), version: z.int().positive(), value: z.json() });
 
 export interface DirectoryOptions {
   readonly path: string;
@@ -25,16 +22,8 @@ export interface DirectoryOptions {
   readonly create?: boolean;
 }
 
-function unavailable(message: string, reason = 'control-store', cause?: unknown): ServiceError {
-  return new ServiceError('ServiceUnavailable', { message, reason, cause, headers: { 'Retry-After': '2' } });
-}
-
 function conflict(name: string): ServiceError {
   return new ServiceError('Conflict', { message: `The record ${name} was changed meanwhile.`, reason: 'control-cas' });
-}
-
-function isSealed(name: string): boolean {
-  return SEALED_PREFIXES.some((prefix) => name.startsWith(prefix));
 }
 
 interface Place {
@@ -90,7 +79,7 @@ async function sweep(folder: string): Promise<void> {
 class DirectoryStore implements ControlStore {
   readonly keepsSecrets = true;
   readonly #root: string;
-  readonly #key: KeyObject;
+  readonly #codec: RecordCodec;
   readonly #lock: DirectoryLock;
   /** Writers of this process take turns, so that pruning never meets a write of an older version. */
   #turn: Promise<unknown> = Promise.resolve();
@@ -98,7 +87,7 @@ class DirectoryStore implements ControlStore {
 
   constructor(root: string, key: KeyObject, lock: DirectoryLock) {
     this.#root = root;
-    this.#key = key;
+    this.#codec = new RecordCodec(key);
     this.#lock = lock;
   }
 
@@ -152,7 +141,7 @@ class DirectoryStore implements ControlStore {
     if (latest(await this.#versions(place)) !== version) throw conflict(name);
     await this.#makeFolders(place.folder);
     const next = version + 1;
-    const temporary = await writeTemporary(place.folder, this.#encode(name, value, next));
+    const temporary = await writeTemporary(place.folder, this.#codec.encode(name, value, next));
     const target = `${place.folder}/${place.leaf}.${next}`;
     try {
       await link(temporary, target);
@@ -212,45 +201,7 @@ class DirectoryStore implements ControlStore {
       if (errorCode(err) === 'ENOENT') return undefined;
       throw err;
     }
-    return { value: this.#decode(name, version, bytes), version };
-  }
-
-  #encode(name: string, value: Json, version: number): Buffer {
-    const kept = value !== null && isSealed(name) ? this.#seal(name, value, version) : value;
-    const bytes = Buffer.from(`${JSON.stringify({ name, version, value: kept })}\n`);
-    if (bytes.byteLength > LARGEST) throw new RangeError('the record is too large');
-    return bytes;
-  }
-
-  /** The file says its own name and version: one that was renamed, or moved by a restore, is not believed. */
-  #decode(name: string, version: number, bytes: Buffer): Json {
-    const text = bytes.toString('utf8');
-    const record = recordSchema.safeParse(parseJson(text));
-    if (!record.success || record.data.name !== name || record.data.version !== version) {
-      throw unavailable(`The record ${name} is damaged.`, 'control-damaged');
-    }
-    const value = record.data.value as Json;
-    return value !== null && isSealed(name) ? this.#open(name, value, version) : value;
-  }
-
-  #seal(name: string, value: Json, version: number): Json {
-    const plaintext = Buffer.from(JSON.stringify(value));
-    const sealed = seal(this.#key, plaintext, recordAad(name, version)).toString('base64');
-    plaintext.fill(0);
-    return { sealed };
-  }
-
-  #open(name: string, value: Json, version: number): Json {
-    const { success, data } = z.strictObject({ sealed: z.base64() }).safeParse(value);
-    const plaintext = success
-      ? open(this.#key, Buffer.from(data.sealed, 'base64'), recordAad(name, version))
-      : undefined;
-    if (plaintext === undefined) {
-      throw unavailable(`The record ${name} does not open under this master key.`, 'control-damaged');
-    }
-    const opened = parseJson(plaintext.toString('utf8')) as Json;
-    plaintext.fill(0);
-    return opened;
+    return { value: this.#codec.decode(name, version, bytes), version };
   }
 
   /** Whatever the file system says reaches the caller as ServiceUnavailable. */
@@ -265,24 +216,12 @@ class DirectoryStore implements ControlStore {
   }
 }
 
-function recordAad(name: string, version: number): Buffer {
-  return Buffer.from(`${name}\0${version}`);
-}
-
 function latest(versions: readonly number[]): number {
   return versions.reduce((a, b) => Math.max(a, b), 0);
 }
 
 function leafOf(entry: string): string | undefined {
   return /^(.+)\.[1-9]\d{0,14}$/.exec(entry)?.[1];
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 async function readdirOrNone(folder: string): Promise<string[]> {

@@ -11,7 +11,9 @@ export interface Child extends RawStore {
 
 /** The store's code as JavaScript. */
 export async function transpileStore(): Promise<Transpiled> {
-  const code = await transpile((path) => /^(?:errors|bytes|config\/json)\.ts$|^(?:sigv4|devstore)\//.test(path));
+  const code = await transpile((path) =>
+    /^(?:errors|bytes|config\/json|s3\/xml)\.ts$|^(?:sigv4|devstore)\//.test(path),
+  );
   const main = `
     import { startDevStore } from './devstore/server.js';
     const { url } = await startDevStore(JSON.parse(process.argv[2]));

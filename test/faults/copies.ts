@@ -1,7 +1,7 @@
 import { customerKey } from '../support/modes.ts';
-import { xmlText, xmlTexts, type RawRequest, type RawResponse } from '../support/s3-raw.ts';
+import { xmlText, type RawRequest, type RawResponse } from '../support/s3-raw.ts';
 import type { Lane } from './lane.ts';
-import { bodies, holds, OLD, ready, type FaultedOperation } from './operation.ts';
+import { bodies, OLD, onePart, ready, type FaultedOperation } from './operation.ts';
 
 type Headers = Readonly<Record<string, string>>;
 
@@ -128,26 +128,12 @@ export const COPIES: readonly FaultedOperation[] = [
       const key = lane.key('part');
       await ready(lane.site.put(key, OLD));
       const upload = await lane.site.createUpload(key);
-      const piece = bodies.middle.subarray(1_000, 90_000);
-      let etag = '';
-      return {
-        async send() {
-          const answer = await upload.send(1, from(lane, copied, { 'x-amz-copy-source-range': 'bytes=1000-89999' }));
-          etag = xmlText(answer.text, 'ETag');
-          return answer;
-        },
-        async look() {
-          const { text } = await upload.parts();
-          return `${await holds(lane, key, { old: OLD })}, ${etag !== '' && xmlTexts(text, 'ETag').includes(etag) ? 'a part' : 'none'}`;
-        },
-        before: 'old, none',
-        after: 'old, a part',
-        async ends() {
-          const { status, text } = await upload.complete([{ number: 1, etag }]);
-          const whole = await holds(lane, key, { old: OLD, new: piece });
-          return whole === 'new' ? undefined : `Complete is told ${status} ${text}, and it is ${whole}`;
-        },
-      };
+      const piece = { 'x-amz-copy-source-range': 'bytes=1000-89999' };
+      return onePart({
+        ...{ lane, key, upload, body: bodies.middle.subarray(1_000, 90_000) },
+        send: () => upload.send(1, from(lane, copied, piece)),
+        etagOf: ({ text }) => xmlText(text, 'ETag'),
+      });
     },
   },
   {

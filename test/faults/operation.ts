@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { xmlText, type RawResponse } from '../support/s3-raw.ts';
+import type { Upload } from '../stores/site.ts';
+import { xmlText, xmlTexts, type RawResponse } from '../support/s3-raw.ts';
 import type { Lane } from './lane.ts';
 
 /** One operation in a place of its own, ready to be asked for as often as one likes. */
@@ -71,4 +72,37 @@ export function old(lane: Lane): Promise<string> {
     await single(lane, key, OLD);
     return key;
   });
+}
+
+interface OnePart {
+  readonly lane: Lane;
+  readonly key: string;
+  readonly upload: Upload;
+  /** The part's bytes, and so the object's. */
+  readonly body: Buffer;
+  readonly send: () => Promise<RawResponse>;
+  readonly etagOf: (answer: RawResponse) => string;
+}
+
+/** One part of an upload over an object of before: whether it is listed, and that Complete makes the object of it. */
+export function onePart({ lane, key, upload, body, send, etagOf }: OnePart): Prepared {
+  let etag = '';
+  return {
+    async send() {
+      const answer = await send();
+      etag = etagOf(answer);
+      return answer;
+    },
+    async look() {
+      const listed = etag !== '' && xmlTexts((await upload.parts()).text, 'ETag').includes(etag);
+      return `${await holds(lane, key, { old: OLD })}, ${listed ? 'a part' : 'none'}`;
+    },
+    before: 'old, none',
+    after: 'old, a part',
+    async ends() {
+      const { status, text } = await upload.complete([{ number: 1, etag }]);
+      const seen = await holds(lane, key, { old: OLD, new: body });
+      return seen === 'new' ? undefined : `Complete is told ${status} ${text}, and it is ${seen}`;
+    },
+  };
 }

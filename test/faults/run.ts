@@ -83,10 +83,12 @@ async function retried(prepared: Prepared): Promise<RawResponse> {
 /** A case whole: preparing it and looking at what is left ask the gateway too, and may wait as long. */
 const CASE_MS = 90_000;
 const TRIES = 3;
+/** All that a standstill can look like. What is lost, or is not what was acknowledged, is seen once and for all. */
+const STANDSTILL = /^hangs$|^a retry is told (?:nothing|broken|SlowDown|50[03] )/;
 
 /**
  * What `work` makes, or makes the second or third time: a machine that stands still for two seconds is one fault more
- * than the one that is looked at, in the preparing or the looking. A defect is there every time.
+ * than the one that is looked at, in the preparing, the looking or the retry.
  */
 async function steadily<T>(work: () => Promise<T>, isClean: (made: T) => boolean): Promise<T> {
   for (let tries = 1; ; tries += 1) {
@@ -107,7 +109,7 @@ export async function befall(...job: Parameters<typeof befallOnce>): Promise<Sig
   try {
     return await steadily(
       () => befallOnce(...job),
-      ({ problems }) => problems.length === 0,
+      ({ problems }) => !problems.some((problem) => STANDSTILL.test(problem)),
     );
   } catch (err) {
     // One case of hundreds: the others are to be looked at all the same.

@@ -1,7 +1,7 @@
 import type { CompletedPart, Upload } from '../stores/site.ts';
 import { xmlText, xmlTexts } from '../support/s3-raw.ts';
 import type { Lane } from './lane.ts';
-import { bodies, holds, old, OLD, ready, type FaultedOperation } from './operation.ts';
+import { bodies, holds, old, OLD, onePart, ready, type FaultedOperation } from './operation.ts';
 
 /** An upload with parts, over an object. */
 async function openUpload(
@@ -45,25 +45,11 @@ function part(name: string, body: Buffer, only?: RegExp): FaultedOperation {
     ...(only === undefined ? {} : { only, heavy: true }),
     async prepare(lane) {
       const { key, upload } = await openUpload(lane, []);
-      let etag = '';
-      return {
-        async send() {
-          const answer = await upload.send(1, { body, payload: 'UNSIGNED-PAYLOAD' });
-          etag = answer.headers.etag ?? '';
-          return answer;
-        },
-        async look() {
-          const { text } = await upload.parts();
-          return `${await holds(lane, key, { old: OLD })}, ${etag !== '' && xmlTexts(text, 'ETag').includes(etag) ? 'a part' : 'none'}`;
-        },
-        before: 'old, none',
-        after: 'old, a part',
-        async ends() {
-          const { status, text } = await upload.complete([{ number: 1, etag }]);
-          const seen = await holds(lane, key, { old: OLD, new: body });
-          return seen === 'new' ? undefined : `Complete is told ${status} ${text}, and it is ${seen}`;
-        },
-      };
+      return onePart({
+        ...{ lane, key, upload, body },
+        send: () => upload.send(1, { body, payload: 'UNSIGNED-PAYLOAD' }),
+        etagOf: ({ headers }) => headers.etag ?? '',
+      });
     },
   };
 }

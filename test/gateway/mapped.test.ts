@@ -12,7 +12,7 @@ const V2 = { 'list-type': '2' };
 
 describe.each(inject('stores'))('a bucket that is mapped to a prefix over $name', (store) => {
   const run = randomBytes(4).toString('hex');
-  const [target, mapped, beside] = [`shared-${run}`, `map-${run}`, `beside-${run}`];
+  const [target, mapped, beside] = [`common-${run}`, `map-${run}`, `beside-${run}`];
   let gateway: TestGateway;
 
   /** Begins a page of versions at the marker, not behind it, so that no client comes to the end (docs/STORES.md). */
@@ -129,7 +129,7 @@ describe.each(inject('stores'))('a bucket that is mapped to a prefix over $name'
     const place = `/${mapped}/d/up%20lo%2Bad%20100%25`;
     expect([done.status, xmlText(done.text, 'Location')]).toEqual([200, gateway.raw.endpoint + place]);
     expect([xmlText(done.text, 'Bucket'), xmlText(done.text, 'Key')]).toEqual([mapped, key]);
-    for (const { text } of [open, parts, done]) expect(text).not.toMatch(/team|shared/);
+    for (const { text } of [open, parts, done]) expect(text).not.toMatch(/team|common/);
     expect((await through({ method: 'GET', key })).text).toBe('the only part');
     expect((await through({ method: 'DELETE', key })).status).toBe(204);
     expect((await near.abort()).status).toBe(204);
@@ -152,7 +152,7 @@ describe.each(inject('stores'))('a bucket that is mapped to a prefix over $name'
       filename: '../../other/secret',
     });
     expect([sent.status, xmlText(sent.text, 'Key')]).toEqual([201, 'd/secret']);
-    expect(sent.text).not.toMatch(/team|shared/);
+    expect(sent.text).not.toMatch(/team|common/);
     expect((await atStore({ method: 'HEAD', key: 'team/d/secret' })).status).toBe(200);
     expect((await through({ method: 'DELETE', key: 'd/secret' })).status).toBe(204);
   });
@@ -164,7 +164,7 @@ describe.each(inject('stores'))('a bucket that is mapped to a prefix over $name'
     '%2e%2e/secret',
     '..%2Fother%2Fsecret',
     '..',
-    '../../shared/secret',
+    '../../common/secret',
   ])('the key %s leads nowhere else', async (key) => {
     for (const method of ['GET', 'HEAD'] as const) {
       expect([403, 404, 501]).toContain((await through({ method, key })).status);

@@ -2,12 +2,13 @@ import { createHash, createSecretKey, type KeyObject } from 'node:crypto';
 import type { EncryptionContext, ObjectPlace } from '../../src/sse/context.ts';
 import { sealEnvelope, verifyEnvelope, openObjectKey, confirmSize, verifyMetadata } from '../../src/sse/envelope.ts';
 import { ENVELOPE_HEADER, type Checksum, type Entropy, type SseMode } from '../../src/sse/format.ts';
-import { deriveKek, newObjectId, newObjectKey, type ObjectKey } from '../../src/sse/key.ts';
+import { deriveKek, deriveManifestKey, newObjectId, newObjectKey, type ObjectKey } from '../../src/sse/key.ts';
 import type { EnvelopeKeys } from '../../src/sse/mac.ts';
 import { metadataDigest } from '../../src/sse/metadata.ts';
 import { ObjectSealer, openSingle, planRange } from '../../src/sse/object.ts';
 import type { MessageOpener } from '../../src/sse/open.ts';
 import { buildRecovery } from '../../src/sse/recovery.ts';
+import { uploadHash } from '../../src/sse/upload-record.ts';
 
 /** Reproducible bytes: SHA-256 in counter mode over a seed. */
 export function seededEntropy(seed: string): Entropy {
@@ -181,4 +182,27 @@ export function feed(opener: Opener, body: Buffer, chunk = body.length): Buffer 
   for (let at = 0; at < body.length; at += chunk) out.push(...opener.update(body.subarray(at, at + chunk)));
   opener.finish();
   return Buffer.concat(out);
+}
+
+/** An upload in parts as it stands after Create: its object's keys, and what its records are bound to. */
+export function newUpload(seed: string, uploadId: string, mode: Exclude<SseMode, 'SSE-C'>, keyId: string) {
+  const entropy = seededEntropy(seed);
+  const objectKey = newObjectKey(entropy);
+  const objectId = newObjectId(entropy);
+  const envelope = sealEnvelope({
+    ...{ type: 'multipart', mode, bucketKey: true, keyId, context: [], objectId, objectKey, entropy },
+    ...{ length: undefined, pin: undefined, metadataDigest: bytes(32, 'metadata') },
+    ...{ wrappedDataKey: Buffer.from('vault:v1:AAAA'), kek: deriveKek(DATA_KEY, objectId, mode) },
+    ...{ place: PLACE, keys: ENVELOPE_KEYS },
+  });
+  const name = { bucketId: PLACE.bucketId, key: PLACE.key, uploadId };
+  const upload = { hash: uploadHash(name), objectId, keys: ENVELOPE_KEYS };
+  return {
+    entropy,
+    envelope,
+    name,
+    upload,
+    manifestKey: deriveManifestKey(objectKey),
+    recovery: bytes(512, 'recovery'),
+  };
 }

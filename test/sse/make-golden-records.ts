@@ -1,37 +1,18 @@
 /** Writes the golden records, if they are not there yet: `node --experimental-strip-types test/sse/make-golden-records.ts`. */
 import { createHash } from 'node:crypto';
 import { existsSync, writeFileSync } from 'node:fs';
-import { sealEnvelope } from '../../src/sse/envelope.ts';
-import { deriveKek, deriveManifestKey, newObjectId, newObjectKey } from '../../src/sse/key.ts';
 import { sealPartRecord, type PartRecord } from '../../src/sse/part-record.ts';
-import { encodeTombstone, encodeUploadRecord, listDigest, uploadHash } from '../../src/sse/upload-record.ts';
-import { bytes, DATA_KEY, ENVELOPE_KEYS, PLACE, secret, seededEntropy } from './fixture.ts';
+import { encodeTombstone, encodeUploadRecord, listDigest } from '../../src/sse/upload-record.ts';
+import { bytes, ENVELOPE_KEYS, newUpload, secret } from './fixture.ts';
 import { RECORDS, type GoldenRecords } from './records.ts';
 
-const entropy = seededEntropy('golden records');
-const objectKey = newObjectKey(entropy);
-const objectId = newObjectId(entropy);
-const envelope = sealEnvelope({
-  type: 'multipart',
-  mode: 'SSE-KMS',
-  bucketKey: true,
-  objectId,
-  length: undefined,
-  pin: undefined,
-  metadataDigest: bytes(32, 'metadata'),
-  keyId: 'photos-key',
-  context: [],
-  wrappedDataKey: Buffer.from('vault:v1:AAAA'),
-  place: PLACE,
-  keys: ENVELOPE_KEYS,
-  kek: deriveKek(DATA_KEY, objectId, 'SSE-KMS'),
-  objectKey,
-  entropy,
-});
-const name = { bucketId: PLACE.bucketId, key: PLACE.key, uploadId: 'store+upload/id=1' };
-const hash = uploadHash(name);
-const manifestKey = deriveManifestKey(objectKey);
-const recovery = bytes(512, 'recovery');
+const { entropy, envelope, name, upload, manifestKey, recovery } = newUpload(
+  'golden records',
+  'store+upload/id=1',
+  'SSE-KMS',
+  'photos-key',
+);
+const { hash, objectId } = upload;
 const created = 1_700_000_000_123;
 const record = encodeUploadRecord(
   {
@@ -46,7 +27,6 @@ const record = encodeUploadRecord(
   ENVELOPE_KEYS,
   entropy,
 );
-const upload = { hash, objectId, keys: ENVELOPE_KEYS };
 const part = (partNumber: number, extra: Partial<PartRecord>): PartRecord => ({
   partNumber,
   length: 5_242_880,

@@ -1,7 +1,5 @@
 import { createSecretKey } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { sealEnvelope } from '../../src/sse/envelope.ts';
-import { deriveKek, deriveManifestKey, newObjectId, newObjectKey } from '../../src/sse/key.ts';
 import { openPartRecord, sealPartRecord, type PartRecord } from '../../src/sse/part-record.ts';
 import {
   decodeTombstone,
@@ -11,34 +9,11 @@ import {
   listDigest,
   uploadHash,
 } from '../../src/sse/upload-record.ts';
-import { bytes, DATA_KEY, ENVELOPE_KEYS, PLACE, seededEntropy } from './fixture.ts';
+import { bytes, ENVELOPE_KEYS, newUpload } from './fixture.ts';
 
-const entropy = seededEntropy('upload');
-const objectKey = newObjectKey(entropy);
-const objectId = newObjectId(entropy);
-const envelope = sealEnvelope({
-  type: 'multipart',
-  mode: 'SSE-S3',
-  bucketKey: true,
-  objectId,
-  length: undefined,
-  pin: undefined,
-  metadataDigest: bytes(32, 'metadata'),
-  keyId: 's3',
-  context: [],
-  wrappedDataKey: Buffer.from('wrapped'),
-  place: PLACE,
-  keys: ENVELOPE_KEYS,
-  kek: deriveKek(DATA_KEY, objectId, 'SSE-S3'),
-  objectKey,
-  entropy,
-});
-const named = { bucketId: PLACE.bucketId, key: PLACE.key, uploadId: 'one' };
-const hash = uploadHash(named);
+const { entropy, envelope, name: named, upload, manifestKey, recovery } = newUpload('upload', 'one', 'SSE-S3', 's3');
+const { hash, objectId } = upload;
 const otherHash = uploadHash({ ...named, uploadId: 'two' });
-const manifestKey = deriveManifestKey(objectKey);
-const recovery = bytes(512, 'recovery');
-const upload = { hash, objectId, keys: ENVELOPE_KEYS };
 const record = encodeUploadRecord(
   {
     name: named,
