@@ -21,6 +21,7 @@ function traits() {
     putIfMatch: trait('Honours If-Match on PUT.'),
     putIfNoneMatch: trait('Honours `If-None-Match: *` on PUT.'),
     completeIfNoneMatch: trait('Honours `If-None-Match: *` on CompleteMultipartUpload.'),
+    completesSubset: trait('Completes an upload by a list that leaves out a part which was uploaded.'),
     deleteIfMatch: trait('Honours If-Match on DELETE.'),
     keepsSlashBody: trait('Keeps a body under a key that ends in `/`.'),
     keepsSlashMetadata: trait('Keeps user metadata under a key that ends in `/`.'),

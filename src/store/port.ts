@@ -92,6 +92,8 @@ export interface StoreTraits {
   readonly putIfNoneMatch: boolean;
   /** Honours `If-None-Match: *` on CompleteMultipartUpload. */
   readonly completeIfNoneMatch: boolean;
+  /** CompleteMultipartUpload takes a list that leaves out a part which was uploaded (radosgw answers InvalidPart). */
+  readonly completesSubset: boolean;
   /** Honours `If-Match` on DELETE. */
   readonly deleteIfMatch: boolean;
   /** Keeps a body under a key that ends in `/`. */

@@ -141,17 +141,34 @@ export const probeCompleteIfNoneMatch: Probe = async (bench) => {
   return telling(answer).status === 412 && (await holds(bench, key, OLD));
 };
 
-/** The answer of Complete to an upload of one part. An upload that came to nothing is aborted. */
-async function uploadInParts(bench: ProbeBench, key: string, condition: Record<string, string>): Promise<Answer> {
+/** An upload of two parts, completed with the second alone. */
+export const probeSubset: Probe = async (bench) => {
+  const key = bench.key('complete-subset');
+  const answer = telling(await uploadInParts(bench, key, {}, [1, 2]));
+  return answer.status === 200 && holds(bench, key, PART);
+};
+
+/** The answer to a Complete that lists the last of the parts. An upload that came to nothing is aborted. */
+async function uploadInParts(
+  bench: ProbeBench,
+  key: string,
+  condition: Record<string, string>,
+  numbers: readonly number[] = [1],
+): Promise<Answer> {
   const created = telling(await call(bench, { method: 'POST', key, query: [['uploads', '']] }));
   const uploadId = /<UploadId>([^<]+)<\/UploadId>/.exec(created.body.toString('utf8'))?.[1];
   if (created.status !== 200 || uploadId === undefined) throw aborted(`status ${created.status}`);
   const upload = ['uploadId', uploadId] as const;
   try {
-    const part = await call(bench, { method: 'PUT', key, query: [['partNumber', '1'], upload], body: PART });
-    const etag = part.headers['etag'];
-    if (part.status !== 200 || etag === undefined) throw aborted(`status ${part.status}`);
-    const list = `<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>${etag}</ETag></Part></CompleteMultipartUpload>`;
+    let last = '';
+    for (const number of numbers) {
+      const query = [['partNumber', String(number)] as const, upload];
+      const part = await call(bench, { method: 'PUT', key, query, body: PART });
+      const etag = part.headers['etag'];
+      if (part.status !== 200 || etag === undefined) throw aborted(`status ${part.status}`);
+      last = `<Part><PartNumber>${number}</PartNumber><ETag>${etag}</ETag></Part>`;
+    }
+    const list = `<CompleteMultipartUpload>${last}</CompleteMultipartUpload>`;
     const headers = { ...condition, 'content-type': 'application/xml' };
     return await call(bench, { method: 'POST', key, query: [upload], headers, body: Buffer.from(list) });
   } finally {

@@ -12,6 +12,7 @@ import {
   probeShortBody,
   probeSlashBody,
   probeSlashMetadata,
+  probeSubset,
   probeTrailers,
   type Probe,
 } from './trait-probes.ts';
@@ -58,6 +59,12 @@ export const TRAITS: readonly TraitRow[] = [
     careful: false,
     missing: 'a CompleteMultipartUpload with If-None-Match is 501, never passed over in silence',
     probe: probeCompleteIfNoneMatch,
+  },
+  {
+    name: 'completesSubset',
+    careful: false,
+    missing: 'a CompleteMultipartUpload that leaves out a part which the store holds is 501; the upload stays open',
+    probe: probeSubset,
   },
   {
     name: 'deleteIfMatch',

@@ -9,6 +9,8 @@ import type { RawResponse } from '../support/s3-raw.ts';
 const store =
   inject('stores').find(({ name }) => name === 'devstore') ?? expect.fail('the embedded store has every trait');
 const OLD = randomBytes(5_011);
+/** Long enough to lie at the store as a part. */
+const PART = randomBytes(5 * 1024 ** 2);
 const OCTETS = Buffer.from('naïve €').toString('latin1');
 const ANOTHER = '"0123456789abcdef0123456789abcdef-01"';
 
@@ -26,6 +28,16 @@ const ROWS: readonly (readonly [title: string, key: string, held: number, send: 
     async (site, key) => {
       const upload = await site.createUpload(key);
       return upload.complete([await upload.part(1, Buffer.from('new'))], { 'if-none-match': '*' });
+    },
+  ],
+  [
+    'completesSubset',
+    'k',
+    200,
+    async (site, key) => {
+      const upload = await site.createUpload(key);
+      await upload.part(1, PART);
+      return upload.complete([await upload.part(2, PART)]);
     },
   ],
   ['keepsSlashBody', 'k/', 200, (site, key) => site.put(key, 'new')],

@@ -83,6 +83,8 @@ async function codeOf(work: Promise<unknown>): Promise<string> {
 describe.each(inject('stores'))('over $name', (store) => {
   let gateway: TestGateway;
   let s3: S3Client;
+  // The trait of this name (docs/STORES.md).
+  const completesSubset = store.name !== 'radosgw';
   const Bucket = `multipart-${randomBytes(4).toString('hex')}`;
   beforeAll(async () => {
     gateway = await startGateway({ store });
@@ -192,6 +194,48 @@ describe.each(inject('stores'))('over $name', (store) => {
     for (const part of stale) expect(await codeOf(upload.complete([part, small]))).toBe('InvalidPart');
     await upload.complete([current, small]);
     expect(Buffer.concat([smaller, old]).equals(await read('again'))).toBe(true);
+  });
+
+  it.each([[1], [2]])(
+    'part %i, the last, sent again with less than 5 MiB takes the place of the longer attempt',
+    async (last) => {
+      const key = `shorter-${last}`;
+      const upload = await Parts.create(s3, Bucket, key);
+      const bodies = last === 1 ? [] : [randomBytes(5 * MIB)];
+      const parts = await Promise.all(bodies.map((body) => upload.send(1, body)));
+      await upload.send(last, randomBytes(6 * MIB));
+      const short = randomBytes(1000);
+      parts.push(await upload.send(last, short));
+      const { ETag } = await upload.complete(parts);
+      expect((await upload.complete(parts)).ETag).toBe(ETag);
+      expect((await read(key)).equals(Buffer.concat([...bodies, short]))).toBe(true);
+    },
+  );
+
+  it('a list that leaves parts out, where the store can; where not, nothing is lost', async () => {
+    const bodies = [5 * MIB, 5 * MIB, 5 * MIB + 1].map((length) => randomBytes(length));
+    for (const left of [0, 2]) {
+      const key = `left-${left}`;
+      const upload = await Parts.create(s3, Bucket, key);
+      const parts = await Promise.all(bodies.map((body, i) => upload.send(i + 1, body)));
+      const some = upload.complete(parts.filter((_, i) => i !== left));
+      if (completesSubset) await some;
+      else expect(await codeOf(some)).toBe('NotImplemented');
+      if (!completesSubset) await upload.complete(parts);
+      const whole = bodies.filter((_, i) => !completesSubset || i !== left);
+      expect((await read(key)).equals(Buffer.concat(whole))).toBe(true);
+    }
+  });
+
+  it('an older attempt, put aside, never destroys the newer one that lies at the store', async () => {
+    const upload = await Parts.create(s3, Bucket, 'older');
+    const [first, second] = [randomBytes(5 * MIB), randomBytes(6 * MIB)];
+    const one = await upload.send(1, first);
+    const short = await upload.send(2, randomBytes(1000));
+    const newest = await upload.send(2, second);
+    if (!completesSubset) expect(await codeOf(upload.complete([one, short]))).toBe('NotImplemented');
+    await upload.complete([one, newest]);
+    expect((await read('older')).equals(Buffer.concat([first, second]))).toBe(true);
   });
 
   it('order, sizes and lists that are wrong', async () => {

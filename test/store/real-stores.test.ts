@@ -21,7 +21,7 @@ const KNOWN: Readonly<Record<string, StoreTraits>> = {
   minio: allBut('deleteIfMatch', 'keepsPathsApart', 'keepsRedirect', 'keepsOctets'),
   radosgw: allBut(
     ...(['acceptsTrailers', 'putIfMatch', 'completeIfNoneMatch', 'deleteIfMatch'] as const),
-    ...(['copySourceIfMatch', 'copyTags'] as const),
+    ...(['copySourceIfMatch', 'copyTags', 'completesSubset'] as const),
   ),
 };
 

@@ -131,7 +131,7 @@ async function commit(x: Completing, upload: Upload, work: Commit): Promise<Comp
   let failure = new ServiceError('NoSuchUpload');
   if (!chosen.gone) {
     try {
-      const last = await sendTail(x, upload, chosen.aside, tail);
+      const last = await sendTail(x, upload, chosen, tail);
       assertRunning();
       told = await completeAtStore(x, [...chosen.stored, last], conditions);
     } catch (err) {

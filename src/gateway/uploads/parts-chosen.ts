@@ -7,7 +7,7 @@ import { ANSWER_LIMIT, credentials } from '../calls.ts';
 import type { BucketExchange } from '../exchange.ts';
 import { storeError } from '../store-errors.ts';
 import { storePlace } from '../target.ts';
-import { MIN_PART } from './part.ts';
+import { MIN_PART, TAIL_PART } from './part.ts';
 import { LIST_AGAIN_MS, pause, type Upload } from './records.ts';
 
 type Completing = BucketExchange<CompleteMultipartUpload>;
@@ -20,6 +20,8 @@ export interface Chosen {
   readonly stored: readonly { readonly partNumber: number; readonly etag: string }[];
   /** The one that was put aside; always the last. */
   readonly aside: (KnownPart & { readonly asideId: Buffer }) | undefined;
+  /** The number under which the store's last part goes. */
+  readonly tailNumber: number;
   /** The store knows the upload no more. */
   readonly gone: boolean;
 }
@@ -31,10 +33,39 @@ export async function choose(x: Completing, upload: Upload, listed: readonly Lis
   const last = parts.at(-1);
   const aside = last?.asideId === undefined ? undefined : { ...last, asideId: last.asideId };
   const inStore = parts.filter(({ asideId }) => asideId === undefined);
-  const there = inStore.length === 0 ? new Map<number, StorePart[]>() : await storeParts(x);
-  if (there !== undefined) for (const part of inStore) requireThere(part, there.get(part.partNumber) ?? [], records);
   const stored = inStore.map(({ partNumber, storeEtag }) => ({ partNumber, etag: storeEtag }));
-  return { parts, stored, aside, gone: there === undefined };
+  const { completesSubset } = x.rooms.store.traits;
+  const chosen = { parts, stored, aside, tailNumber: TAIL_PART, gone: false };
+  if (stored.length === 0 && completesSubset) return chosen;
+  const there = await storeParts(x);
+  if (there === undefined) return { ...chosen, gone: true };
+  for (const part of inStore) requireThere(part, there.get(part.partNumber) ?? [], records);
+  return completesSubset ? chosen : { ...chosen, tailNumber: tailNumber(chosen, records, there) };
+}
+
+/**
+ * Where the store completes with all of its parts only (trait `completesSubset`): one that is not listed must be
+ * replaced, which the aside part does under its own number where it is the newest attempt. Nothing else may be.
+ */
+function tailNumber(
+  { stored, aside }: Pick<Chosen, 'stored' | 'aside'>,
+  records: readonly KnownPart[],
+  there: ReadonlyMap<number, unknown>,
+): number {
+  const listed = new Set([TAIL_PART, ...stored.map(({ partNumber }) => partNumber)]);
+  const leftOut = [...there.keys()].filter((number) => !listed.has(number));
+  if (leftOut.length === 0) return TAIL_PART;
+  const newest = aside !== undefined && isNewest(aside, records);
+  if (newest && leftOut.length === 1 && leftOut[0] === aside.partNumber && !there.has(TAIL_PART))
+    return aside.partNumber;
+  throw new ServiceError('NotImplemented', {
+    message: 'The store behind completes an upload with all of its parts only.',
+    reason: 'subset-trait',
+  });
+}
+
+function isNewest({ partNumber, time }: KnownPart, records: readonly KnownPart[]): boolean {
+  return !records.some((other) => other.partNumber === partNumber && other.time > time);
 }
 
 /**

@@ -17,7 +17,6 @@ import { assertDone, storeError } from '../store-errors.ts';
 import { totalSize } from '../objects/stored.ts';
 import { pumpInto } from '../objects/stream.ts';
 import { storePlace } from '../target.ts';
-import { TAIL_PART } from './part.ts';
 import type { Upload } from './records.ts';
 import { XML } from '../xml-body.ts';
 
@@ -44,11 +43,11 @@ function atKey(x: Completing, query: StoreRequest['query'] = []): Omit<StoreRequ
 export async function sendTail(
   x: Completing,
   upload: Upload,
-  aside: Chosen['aside'],
+  { aside, tailNumber }: Pick<Chosen, 'aside' | 'tailNumber'>,
   tail: readonly Buffer[],
 ): Promise<LastPart> {
   const request = atKey(x, [
-    ['partNumber', String(TAIL_PART)],
+    ['partNumber', String(tailNumber)],
     ['uploadId', x.op.uploadId],
   ]);
   const response =
@@ -58,7 +57,7 @@ export async function sendTail(
   await assertDone(response, 'NoSuchUpload');
   const etag = unquote(response.headers.etag ?? '');
   if (etag === '') throw new ServiceError('ServiceUnavailable', { reason: 'store-etag' });
-  return { partNumber: TAIL_PART, etag };
+  return { partNumber: tailNumber, etag };
 }
 
 async function sendAside(
