@@ -17,6 +17,8 @@ export interface Metrics {
   bytesOut(count: number): void;
   /** A request has begun (+1) or ended (-1). */
   inFlight(change: 1 | -1): void;
+  /** Bytes that the files of browsers' forms hold now. */
+  formBytes(held: number): void;
   authFailure(plane: 'data' | 'admin', code: string): void;
   cache(event: CacheEvent): void;
   cacheSize(entries: number): void;
@@ -46,7 +48,7 @@ export function createMetrics(): Metrics {
 
 type TrafficMetrics = Pick<
   Metrics,
-  'request' | 'bytesIn' | 'bytesOut' | 'inFlight' | 'authFailure' | 'auditFailure' | 'certificateDaysLeft'
+  'request' | 'bytesIn' | 'bytesOut' | 'inFlight' | 'formBytes' | 'authFailure' | 'auditFailure' | 'certificateDaysLeft'
 >;
 
 function trafficMetrics(registry: Registry): TrafficMetrics {
@@ -68,6 +70,11 @@ function trafficMetrics(registry: Registry): TrafficMetrics {
   const bytesIn = counter('bytes_in_total', 'Bytes of request bodies received from clients, framing included.');
   const bytesOut = counter('bytes_out_total', 'Bytes of answers sent to clients, heads included.');
   const inFlight = new Gauge({ name: 's3sse_requests_in_flight', help: 'Requests being served now.', registers });
+  const formBytes = new Gauge({
+    name: 's3sse_form_bytes',
+    help: "Bytes that the files of browsers' forms hold now.",
+    registers,
+  });
   const authFailures = counter('auth_failures_total', 'Requests refused for their signature or their rights.', [
     'plane',
     'code',
@@ -87,6 +94,7 @@ function trafficMetrics(registry: Registry): TrafficMetrics {
     bytesIn: (count) => bytesIn.inc(count),
     bytesOut: (count) => bytesOut.inc(count),
     inFlight: (change) => inFlight.inc(change),
+    formBytes: (held) => formBytes.set(held),
     authFailure: (plane, code) => authFailures.inc({ plane, code }),
     auditFailure: (sink) => auditFailures.inc({ sink }),
     certificateDaysLeft: (listener, left) => days.set({ listener }, left),

@@ -14,6 +14,7 @@ import { pooledEntropy } from './entropy.ts';
 import { ServiceError } from './errors.ts';
 import type { Rooms } from './gateway/exchange.ts';
 import { COMPATIBILITY } from './gateway/compatibility.ts';
+import { FormMemory } from './gateway/objects/form-memory.ts';
 import { Manifests } from './gateway/objects/manifests.ts';
 import { Sweep } from './gateway/uploads/sweep.ts';
 import { SystemObjects } from './gateway/system-objects.ts';
@@ -103,6 +104,7 @@ async function open({ config, log, metrics }: OpenOptions, keep: Keep): Promise<
     buckets,
     uploads: new Uploads({ objects, keys: envelopeKeys, entropy: pooledEntropy(), clock }),
     manifests: new Manifests(),
+    formMemory: new FormMemory(config.data.formMemoryMiB * 1024 ** 2, (held) => metrics.formBytes(held)),
     envelopeKeys,
     realmId: realm.id,
     audit,

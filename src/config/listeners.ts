@@ -51,6 +51,15 @@ export function dataListener(path: Path) {
       .describe(
         'Most requests at once; one more is 503 SlowDown before anything of it is read. Health and admin do not count.',
       ),
+    formMemoryMiB: z
+      .number()
+      .int()
+      .min(16)
+      .max(1_048_576)
+      .default(256)
+      .describe(
+        "Most MiB that the files of browsers' forms hold together, each up to 8 until its length is known; one more is 503 SlowDown. While they are sealed they take up to three times as much.",
+      ),
     idleSeconds: seconds(60, 'How long a connection may stand still within a request. There is no total limit.'),
   });
 }

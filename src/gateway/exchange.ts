@@ -9,6 +9,7 @@ import type { Verified } from '../sigv4/types.ts';
 import type { StoreClient } from '../store/port.ts';
 import type { Compatibility } from './compatibility.ts';
 import type { Form } from './form.ts';
+import type { FormMemory } from './objects/form-memory.ts';
 import type { Manifests } from './objects/manifests.ts';
 import type { Uploads } from './uploads/records.ts';
 
@@ -22,6 +23,7 @@ export interface Rooms {
   readonly buckets: BucketRecords;
   readonly uploads: Uploads;
   readonly manifests: Manifests;
+  readonly formMemory: FormMemory;
   readonly envelopeKeys: EnvelopeKeys;
   readonly realmId: Buffer;
   readonly audit: Audit;

@@ -85,15 +85,16 @@ export interface SendOptions {
   readonly headers?: Readonly<Record<string, string>>;
   /** Sends only so many bytes under the whole Content-Length, and destroys the connection. */
   readonly cutAfter?: number;
-  /** Sends only so many bytes, and waits for the answer. */
+  /** Sends only so many bytes, and waits for the answer, or for `until` before it sends the rest. */
   readonly holdAfter?: number;
+  readonly until?: Promise<void>;
 }
 
 export function sendForm(
   store: RawStore,
   bucket: string,
   { type, body }: FormBody,
-  { path = `/${bucket}`, headers = {}, cutAfter, holdAfter }: SendOptions = {},
+  { path = `/${bucket}`, headers = {}, cutAfter, holdAfter, until }: SendOptions = {},
 ): Promise<RawResponse> {
   const { hostname, port } = new URL(store.endpoint);
   return new Promise((resolve) => {
@@ -111,8 +112,10 @@ export function sendForm(
       res.on('error', () => undefined).on('close', () => done(res.statusCode ?? 0, res.headers, res.complete));
     });
     req.on('error', () => undefined).on('close', () => (answered ? undefined : done(0, {}, false)));
-    if (holdAfter !== undefined) req.write(body.subarray(0, holdAfter));
-    else if (cutAfter === undefined) req.end(body);
+    if (holdAfter !== undefined) {
+      req.write(body.subarray(0, holdAfter));
+      void until?.then(() => req.end(body.subarray(holdAfter)));
+    } else if (cutAfter === undefined) req.end(body);
     else req.write(body.subarray(0, cutAfter), () => setTimeout(() => req.destroy(), 200));
   });
 }

@@ -11,6 +11,7 @@ import { completeParts } from '../uploads/complete.ts';
 import { beginUpload } from '../uploads/create.ts';
 import type { BucketExchange, Reply } from '../exchange.ts';
 import type { Form } from '../form.ts';
+import type { FormMemory } from './form-memory.ts';
 import { assertCommittable, endOfStreams, placeOf } from '../keys.ts';
 import { abortMultipartUpload } from '../uploads/list.ts';
 import { MAX_PUT, putSealed } from './put.ts';
@@ -39,8 +40,8 @@ export async function postObject(x: Posting): Promise<Reply> {
   const stop = (): void => form.cancel(asServiceError(ended.reason));
   ended.throwIfAborted();
   ended.addEventListener('abort', stop, { once: true });
+  const pieces = piecesOf(form, length, x.rooms.formMemory);
   try {
-    const pieces = piecesOf(form, length);
     const first = await pieces.next();
     if (first.done === true) throw new ServiceError('InternalError', { reason: 'form-pieces' });
     const stored = first.value.last
@@ -49,6 +50,8 @@ export async function postObject(x: Posting): Promise<Reply> {
     return answer(x, stored);
   } finally {
     ended.removeEventListener('abort', stop);
+    // A last piece is held until here.
+    await pieces.return();
   }
 }
 
@@ -59,25 +62,35 @@ interface Piece {
 }
 
 /** The file in pieces: each but the last is of `PIECE` bytes, and the last comes only when the whole form has. */
-async function* piecesOf({ file, end }: Form, { min, max }: LengthRange): AsyncGenerator<Piece> {
+async function* piecesOf(
+  { file, end }: Form,
+  { min, max }: LengthRange,
+  memory: FormMemory,
+): AsyncGenerator<Piece, void, void> {
   let held: Buffer[] = [];
   let length = 0;
   let total = 0;
-  for await (const chunk of file) {
-    total += chunk.length;
-    if (total > max || total > MAX_PUT) throw new ServiceError('EntityTooLarge', { reason: 'form-length' });
-    held.push(chunk);
-    length += chunk.length;
-    while (length > PIECE) {
-      const all = Buffer.concat(held, length);
-      yield { bytes: all.subarray(0, PIECE), last: false };
-      held = [Buffer.from(all.subarray(PIECE))];
-      length -= PIECE;
+  try {
+    for await (const chunk of file) {
+      total += chunk.length;
+      if (total > max || total > MAX_PUT) throw new ServiceError('EntityTooLarge', { reason: 'form-length' });
+      memory.take(chunk.length);
+      held.push(chunk);
+      length += chunk.length;
+      while (length > PIECE) {
+        const all = Buffer.concat(held, length);
+        yield { bytes: all.subarray(0, PIECE), last: false };
+        held = [Buffer.from(all.subarray(PIECE))];
+        length -= PIECE;
+        memory.give(PIECE);
+      }
     }
+    await end;
+    if (total < min) throw new ServiceError('EntityTooSmall', { reason: 'form-length' });
+    yield { bytes: Buffer.concat(held, length), last: true };
+  } finally {
+    memory.give(length);
   }
-  await end;
-  if (total < min) throw new ServiceError('EntityTooSmall', { reason: 'form-length' });
-  yield { bytes: Buffer.concat(held, length), last: true };
 }
 
 /**
