@@ -52,7 +52,9 @@ describe.each(inject('stores'))('two gateways over $name', (store) => {
     const [first, second] = await Promise.all([one.complete(lists[0] ?? []), two.complete(lists[1] ?? [])]);
     const statuses = [first.status, second.status];
     expect(statuses).toContain(200);
-    for (const status of statuses) expect([200, 400, 404, 503]).toContain(status);
+    // 501: a list that leaves a part out, on a store without the trait `completesSubset`.
+    const allowed = [200, 400, 404, store.name === 'radosgw' ? 501 : 503, 503];
+    for (const status of statuses) expect(allowed).toContain(status);
     const bodies = [Buffer.concat(BODIES), BODIES[0] ?? Buffer.alloc(0)];
     for (const gateway of [a, b]) {
       const { status, body } = await read(gateway, 'different');
