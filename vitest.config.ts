@@ -6,7 +6,7 @@ export default defineConfig({
     globalSetup: ['test/stores/global-setup.ts'],
     testTimeout: 30_000,
     hookTimeout: 120_000,
-    // Two cores: real servers run beside the workers.
-    maxWorkers: 2,
+    // On two cores: a third of the time a worker waits for a real server beside it.
+    maxWorkers: 3,
   },
 });
