@@ -3,7 +3,7 @@
 #   radosgw.sh start DIR RGW_PORT MON_PORT   makes a fresh store in DIR; returns when radosgw answers
 #   radosgw.sh user DIR ACCESS SECRET        adds a user
 #   radosgw.sh stop DIR                      ends what `start` began, by the pid files in DIR
-# RADOSGW_GIB is its size (8). Debian packages: radosgw ceph-mon ceph-osd curl.
+# RADOSGW_GIB is its size (16; a full one hangs). Debian packages: radosgw ceph-mon ceph-osd curl.
 set -euo pipefail
 
 verb=${1:?start, user or stop}
@@ -48,7 +48,7 @@ osd data = $dir/osd.\$id
 # On disk, so that a test can search what was stored: one sparse file, neither compressed nor encrypted by itself.
 osd objectstore = bluestore
 bluestore block create = true
-bluestore block size = $((${RADOSGW_GIB:-8} << 30))
+bluestore block size = $((${RADOSGW_GIB:-16} << 30))
 osd memory target = $((1 << 30))
 [client.rgw.a]
 rgw data = $dir/rgw
