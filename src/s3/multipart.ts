@@ -30,6 +30,12 @@ export function unquote(etag: string): string {
   return etag.trim().replace(/^"(.*)"$/, '$1');
 }
 
+/** In quotes, as AWS gives every ETag; some stores leave them out in XML (radosgw). An empty one stays empty. */
+export function quote(etag: string): string {
+  const bare = unquote(etag);
+  return bare === '' ? '' : `"${bare}"`;
+}
+
 /** The client's list: ascending, never empty. */
 export function parseCompleteUpload(body: Uint8Array): readonly ListedPart[] {
   if (body.length === 0) throw new ServiceError('MalformedXML');

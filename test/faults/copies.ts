@@ -46,7 +46,7 @@ async function target(lane: Lane, key: string, whole: Buffer, read: Headers): Pr
 /** What says that it was done is a whole result; its ETag is the store's word. */
 function noResult({ text }: RawResponse): string | undefined {
   const etag = xmlText(text, 'ETag');
-  return text.trimEnd().endsWith('</CopyObjectResult>') && /^"(?:[0-9a-f]{32}-\d+)?"$/.test(etag) ? undefined : text;
+  return text.trimEnd().endsWith('</CopyObjectResult>') && /^(?:"[0-9a-f]{32}-\d+")?$/.test(etag) ? undefined : text;
 }
 
 interface Copy {

@@ -206,6 +206,31 @@ describe('what the store answers to its Complete', () => {
     expect((await upload.complete([part])).status).toBe(200);
   });
 
+  it.each<[string, (quoted: string) => string]>([
+    ['in quotes', (quoted) => quoted],
+    // radosgw, to the second of two at once.
+    ['without quotes', (quoted) => quoted.replaceAll(/&#34;|&quot;|"/g, '')],
+    // radosgw, to the first.
+    ['not at all', () => ''],
+  ])('gives the ETag %s: it is told as the object has it', async (name, change) => {
+    const key = `etag-${name}`;
+    const upload = await RawUpload.create(gateway.raw, refusals, key);
+    const part = await upload.part(1, randomBytes(10));
+    const answer = await proxy.lying(
+      ({ method, target }, real) => {
+        if (method !== 'POST' || !target.includes('uploadId=')) return real;
+        const text = real.body.toString().replace(/(?<=<ETag>).*(?=<\/ETag>)/, change);
+        const headers = { ...real.headers, 'content-length': Buffer.byteLength(text) };
+        return { ...real, headers, body: Buffer.from(text) };
+      },
+      () => upload.complete([part]),
+    );
+    const { headers } = await s3(gateway.raw, { method: 'HEAD', bucket: refusals, key });
+    expect(headers.etag).toMatch(/^"[^"]+"$/);
+    const again = await upload.complete([part]);
+    expect([answer, again].map(({ text }) => xmlText(text, 'ETag'))).toEqual([headers.etag, headers.etag]);
+  });
+
   it('what it has made of the parts is looked at before success is told', async () => {
     const upload = await RawUpload.create(gateway.raw, refusals, 'read-back');
     const part = await upload.part(1, randomBytes(10));

@@ -1,7 +1,7 @@
 import type { BucketRecord } from '../../control/buckets.ts';
 import { ServiceError } from '../../errors.ts';
 import { formatCopyResult } from '../../s3/copy.ts';
-import { unquote } from '../../s3/multipart.ts';
+import { quote } from '../../s3/multipart.ts';
 import { asksForLock, assertLock } from '../../s3/object-lock.ts';
 import type { CopyObject } from '../../s3/operation.ts';
 import { toClientEtag } from '../../sse/etag.ts';
@@ -158,7 +158,7 @@ function answer({ x, sse }: CopyJob, { keys, checksum, parts = 0, found }: Made,
       ...sseAnswer(x, keys, 'write', sse.mode === 'SSE-C' ? sse : undefined),
     },
     body: formatCopyResult('CopyObjectResult', {
-      etag: toClientEtag(`"${unquote(etag)}"`),
+      etag: toClientEtag(quote(etag)),
       lastModified: lastModified ?? x.rooms.clock().toISOString(),
       checksum: toldChecksum(checksum, parts),
     }),

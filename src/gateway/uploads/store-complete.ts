@@ -1,6 +1,6 @@
 import { equalBytes } from '../../bytes.ts';
 import { integrityError, ServiceError, type ErrorCode } from '../../errors.ts';
-import { formatStoreComplete, parseCompleteResult, unquote } from '../../s3/multipart.ts';
+import { formatStoreComplete, parseCompleteResult, quote, unquote } from '../../s3/multipart.ts';
 import type { CompleteMultipartUpload } from '../../s3/operation.ts';
 import { verifyEnvelope } from '../../sse/envelope.ts';
 import { readHeader } from '../../sse/floe.ts';
@@ -23,7 +23,7 @@ import { XML } from '../xml-body.ts';
 type Completing = BucketExchange<CompleteMultipartUpload>;
 
 export interface Completed {
-  /** The object's, as the store gave it; empty where it gave none. */
+  /** The object's at the store, in quotes; empty where it gave none. */
   readonly etag: string;
   /** Empty where there are no versions. */
   readonly versionId: string;
@@ -118,7 +118,7 @@ export async function completeAtStore(
   if (response.status !== 200) throw await storeError(response, 'NoSuchUpload', CHANGED);
   const result = parseCompleteResult(await response.collect(ANSWER_LIMIT));
   if ('code' in result) throw errorInBody(result.code);
-  return { etag: result.etag, versionId: response.headers['x-amz-version-id'] ?? '' };
+  return { etag: quote(result.etag), versionId: response.headers['x-amz-version-id'] ?? '' };
 }
 
 /** Part sizes and ETags are ours to judge, and were judged: what the store means is that a part has changed since. */
@@ -170,7 +170,7 @@ export async function readBack(
   const found = await response.collect(expected.length);
   if (!whole || !equalBytes(found, expected)) return { state: 'other-list' };
   const { etag = '', 'x-amz-version-id': version = '' } = response.headers;
-  return { state: 'ours', etag, versionId: version };
+  return { state: 'ours', etag: quote(etag), versionId: version };
 }
 
 function isOf(x: Completing, upload: Upload, envelope: string): boolean {
